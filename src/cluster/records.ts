@@ -1,0 +1,172 @@
+import type { Lsn } from "../values/lsn.ts";
+import type { FencingToken, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
+import type { WallTime } from "../values/time.ts";
+
+/**
+ * The lease: who leads (docs/spec/failover.md). Renewed by compare-and-swap every ttl/5; observers time it on their own
+ * clocks from the moment they first saw its latest renewal.
+ *
+ * elected: the holder passed F3/F4 and may promote. serving: its PostgreSQL is primary. released: the holder gave it up
+ * (P7, clean stop); only F4 makes a new holder from there.
+ */
+export interface LeaseRecord {
+  readonly holder: NodeName;
+  readonly token: FencingToken;
+  /** Grows by one with every write of the lease. */
+  readonly renewal: number;
+  readonly ttlMs: number;
+  readonly state: "elected" | "serving" | "released";
+  /** elected: the number reserved for the promotion; serving: the timeline served; released: the timeline ended. */
+  readonly timeline: Timeline;
+  /** The highest timeline number ever reserved in this cluster (I4, F5). */
+  readonly reservedTimeline: Timeline;
+  /** released: the end of the holder's WAL (after a clean stop: the end of the shutdown checkpoint record); else null. */
+  readonly lsn: Lsn | null;
+  /** released: how PostgreSQL ended; else null. */
+  readonly release: ReleaseFacts | null;
+}
+
+export interface ReleaseFacts {
+  readonly kind: "switchover" | "shutdown" | "crash";
+  /** The node that should take over; null = whoever ranks first. */
+  readonly candidate: NodeName | null;
+  readonly at: WallTime;
+}
+
+/** One entry of the durability record: every commit acknowledged under it is flushed on `primary` and on W of `members`. */
+export interface DurabilityEntry {
+  readonly token: FencingToken;
+  readonly primary: NodeName;
+  readonly members: readonly NodeName[];
+  readonly required: number;
+}
+
+/** What a node says of itself; written by that node alone. */
+export interface NodeRecord {
+  readonly name: NodeName;
+  /** Identity of the installation, made once and kept beside the data directory: tells two agents of one name apart. */
+  readonly nodeId: string;
+  /** Identity of the data: new for every new or emptied data directory (Words: Member). */
+  readonly incarnation: string;
+  /** Identity of the running agent process. */
+  readonly agentId: string;
+  /** Grows with every write, at least every heartbeat: whoever sees it grow knows that the agent lives. */
+  readonly sequence: number;
+  readonly agentVersion: string;
+  readonly host: string;
+  readonly port: number;
+  readonly apiUrl: string;
+  readonly location: string | null;
+  readonly tags: Tags;
+  readonly systemIdentifier: SystemIdentifier | null;
+  readonly state: NodeState;
+  readonly role: PostgresRole | null;
+  /** PostgreSQL's version as a number, such as 150018. */
+  readonly serverVersion: number | null;
+  readonly timeline: Timeline | null;
+  /** Primary: flushed end of WAL. Standby: the later of received-and-flushed and replayed. */
+  readonly lsn: Lsn | null;
+  readonly replayedLsn: Lsn | null;
+  /** The node it streams from, when it does. */
+  readonly upstream: NodeName | null;
+  readonly streaming: boolean;
+  /** The oldest position whose WAL is still in pg_wal: a standby behind it can no longer stream from here. */
+  readonly oldestWalLsn: Lsn | null;
+  readonly pendingRestart: readonly string[];
+  /** The position measured for the coming token after the WAL receiver ended (F2); null outside elections. */
+  readonly ballot: Ballot | null;
+  /** A problem that needs a person, as a sentence with its code; null when all is well. */
+  readonly problem: { readonly code: string; readonly message: string } | null;
+  readonly operation: OperationProgress | null;
+  /** When the state last changed. */
+  readonly since: WallTime;
+  /** When this record was written, on this node's clock: how a clock that is far off is found. */
+  readonly writtenAt: WallTime;
+}
+
+/** A node's answer to the question who should lead next: its position for `token`, after its receiver ended (F2). */
+export interface Ballot {
+  readonly token: FencingToken;
+  readonly timeline: Timeline;
+  readonly lsn: Lsn;
+}
+
+/** Long work in progress. */
+export interface OperationProgress {
+  readonly kind: string;
+  readonly step: string;
+  readonly doneBytes: number | null;
+  readonly totalBytes: number | null;
+  readonly startedAt: WallTime;
+}
+
+/** What PostgreSQL is doing, whatever the lease says. */
+export type PostgresRole = "primary" | "standby";
+
+/** The closed list of states a node can be in, as `status --json` shows them (docs/reference/status.md). */
+export const nodeStates = [
+  "uninitialized", // no data directory yet
+  "initializing", // initdb is running
+  "cloning", // a copy from another node is running
+  "rewinding", // pg_rewind is running
+  "starting", // PostgreSQL is starting or recovering
+  "running", // primary: accepts writes
+  "promoting", // a standby becomes primary
+  "streaming", // standby: receives WAL from its upstream
+  "replaying", // standby: runs, but receives no stream (archive, or upstream away)
+  "stopping",
+  "stopped",
+  "crashed", // PostgreSQL ended unasked
+  "failed", // needs a person; the record's problem says why
+  "unknown", // the agent has not been heard
+] as const;
+export type NodeState = (typeof nodeStates)[number];
+
+/** The tags with a meaning, and any others an operator wants. */
+export interface Tags {
+  /** Never becomes primary. */
+  readonly nofailover: boolean;
+  /** Is not offered to readers. */
+  readonly noloadbalance: boolean;
+  /** Preferred source of copies. */
+  readonly clonefrom: boolean;
+  /** Is never a synchronous standby. */
+  readonly nosync: boolean;
+  /** Streams from this node instead of the leader. */
+  readonly replicatefrom: NodeName | null;
+  /** Among equals the highest becomes primary; 0 or less = never. */
+  readonly failoverPriority: number;
+  readonly free: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** One finished line of WAL: PostgreSQL's history plus who and why. Mirrored as Patroni's `history` key. */
+export interface HistoryEntry {
+  /** The timeline that ended. */
+  readonly timeline: Timeline;
+  /** Where the next one forked off. */
+  readonly forkLsn: Lsn;
+  readonly reason: string;
+  readonly at: WallTime;
+  readonly newTimeline: Timeline;
+  readonly newLeader: NodeName;
+  readonly token: FencingToken;
+}
+
+/** A request to move the primary; lives in Patroni's `failover` key until it is done or refused. */
+export interface MoveRequest {
+  readonly id: string | null;
+  /** switchover: from a healthy leader. failover: to a named node when there is none. */
+  readonly leader: NodeName | null;
+  readonly candidate: NodeName | null;
+  readonly scheduledAt: WallTime | null;
+}
+
+/** How the last request to move the primary ended. */
+export interface MoveOutcome {
+  readonly id: string | null;
+  readonly done: boolean;
+  readonly leader: NodeName | null;
+  readonly code: string | null;
+  readonly message: string;
+  readonly at: WallTime;
+}

@@ -1,0 +1,230 @@
+/**
+ * The port to one PostgreSQL instance on this host. The adapter (local-instance.ts) drives real programs; the simulator
+ * has a model of the same contract. Every call has its own timeout; every call may be repeated (idempotent) and leaves
+ * something the next call finds again.
+ */
+import type { Lsn } from "../values/lsn.ts";
+import type { SystemIdentifier, Timeline } from "../values/names.ts";
+import type { Fault } from "../values/fault.ts";
+
+/** What pg_controldata says, reduced to what decisions need. */
+export interface ControlData {
+  readonly systemIdentifier: SystemIdentifier;
+  /** PostgreSQL's words: "in production", "shut down", "shut down in recovery", "in archive recovery", ... */
+  readonly clusterState: string;
+  readonly timeline: Timeline;
+  readonly checkpointLsn: Lsn;
+  readonly redoLsn: Lsn;
+  readonly minRecoveryLsn: Lsn | null;
+  readonly minRecoveryTimeline: Timeline | null;
+  readonly dataChecksums: boolean;
+  readonly walLogHints: boolean;
+  readonly walSegmentBytes: number;
+  readonly maxConnections: number;
+  readonly maxWorkerProcesses: number;
+  readonly maxWalSenders: number;
+  readonly maxPreparedTransactions: number;
+  readonly maxLocksPerTransaction: number;
+}
+
+/** One connected receiver, as pg_stat_replication shows it on its upstream. */
+export interface ReplicationConnection {
+  readonly applicationName: string;
+  readonly clientAddress: string | null;
+  readonly state: string;
+  readonly syncState: string;
+  readonly sentLsn: Lsn | null;
+  readonly writeLsn: Lsn | null;
+  readonly flushLsn: Lsn | null;
+  readonly replayLsn: Lsn | null;
+  readonly userName: string;
+}
+
+export interface WalReceiver {
+  readonly status: string;
+  readonly host: string | null;
+  readonly port: number | null;
+  readonly slot: string | null;
+  readonly receivedTimeline: Timeline | null;
+}
+
+export interface SlotFacts {
+  readonly name: string;
+  readonly physical: boolean;
+  readonly active: boolean;
+  readonly restartLsn: Lsn | null;
+  /** "reserved", "extended", "unreserved", "lost", or null where PostgreSQL has no limit. */
+  readonly walStatus: string | null;
+}
+
+/** What one combined monitoring query says. Settings are those in force. */
+export interface SqlFacts {
+  readonly inRecovery: boolean;
+  readonly systemIdentifier: SystemIdentifier;
+  readonly timeline: Timeline;
+  /** Primary: flushed end of WAL. Standby: later of received-and-flushed and replayed. */
+  readonly lsn: Lsn;
+  readonly receivedLsn: Lsn | null;
+  readonly replayedLsn: Lsn | null;
+  /** ISO time of the last replayed transaction. */
+  readonly replayedAt: string | null;
+  readonly replayPaused: boolean;
+  readonly walReceiver: WalReceiver | null;
+  readonly replication: readonly ReplicationConnection[];
+  readonly slots: readonly SlotFacts[];
+  readonly serverVersion: number;
+  /** Parameters changed but waiting for a restart. */
+  readonly pendingRestart: readonly string[];
+  readonly postmasterStartedAt: string;
+  readonly synchronousStandbyNames: string;
+}
+
+/**
+ * The local PostgreSQL as one observation found it.
+ * empty: no data directory, or an empty one. unusable: something is there that is not ours to touch (why: the fault).
+ * running.ours: started by this installation (also by an earlier agent); false = somebody else started it.
+ * running.sql: null when it answered nothing within the limit.
+ */
+export type PostgresFacts =
+  | { readonly kind: "empty" }
+  | { readonly kind: "unusable"; readonly fault: Fault }
+  | {
+      readonly kind: "stopped";
+      readonly control: ControlData;
+      readonly standbySignal: boolean;
+      /** Processes of the instance are left although the postmaster is gone (P3: not dead yet). */
+      readonly remnants: boolean;
+    }
+  | {
+      readonly kind: "running";
+      readonly postmasterPid: number;
+      readonly ours: boolean;
+      /** The postmaster runs but does not accept connections yet (crash or archive recovery before consistency). */
+      readonly accepting: boolean;
+      readonly sql: SqlFacts | null;
+      /** Why there is no `sql`, in the server's own words. */
+      readonly sqlProblem: string | null;
+    };
+
+/** Where a standby or a copy gets its data from. */
+export interface Upstream {
+  readonly host: string;
+  readonly port: number;
+  /** The slot reserved there for this node; null = none. */
+  readonly slot: string | null;
+  /** How this node calls itself there (node name, incarnation and token, S5). */
+  readonly applicationName: string;
+}
+
+/** Settings the agent imposes on top of the user's own configuration. */
+export interface PostgresSettings {
+  /** GUCs of the cluster settings plus those pgherd owns; written to the generated configuration. */
+  readonly parameters: Readonly<Record<string, string>>;
+  /** Lines of the cluster settings for pg_hba.conf, put after pgherd's own; null = the user's own file or the default. */
+  readonly hba: readonly string[] | null;
+  /** WAL shipped by other means: written as restore_command; null = none. */
+  readonly restoreCommand: string | null;
+  /** Milliseconds of deliberate delay, or null. */
+  readonly recoveryMinApplyDelayMs: number | null;
+}
+
+export interface Progress {
+  readonly step: string;
+  readonly doneBytes: number | null;
+  readonly totalBytes: number | null;
+}
+
+/** How a start ended: PostgreSQL accepts connections, or is still recovering after the wait (that is not a failure). */
+export type StartOutcome = "accepting" | "recovering";
+
+export interface BootstrapOptions {
+  /** Extra arguments of initdb, such as `--locale=C.UTF-8`. */
+  readonly initdbOptions: readonly string[];
+  readonly dataChecksums: boolean;
+  readonly settings: PostgresSettings;
+}
+
+export interface CloneOptions {
+  readonly source: Upstream;
+  readonly settings: PostgresSettings;
+  /** Extra arguments of pg_basebackup, such as `--max-rate=50M`. */
+  readonly basebackupOptions: readonly string[];
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: Progress) => void;
+}
+
+/** What a rewind did. */
+export interface RewindOutcome {
+  /** Where the discarded WAL segments were put aside, or null when nothing was discarded. */
+  readonly discardedWalDir: string | null;
+}
+
+/** One line of a timeline history file: `timeline` ended at `endLsn`. */
+export interface TimelineFork {
+  readonly timeline: Timeline;
+  readonly endLsn: Lsn;
+}
+
+export interface PostgresInstance {
+  /** Looks at files, processes and the server; bounded (about 1 s) and never throws for a state of PostgreSQL. */
+  inspect(): Promise<PostgresFacts>;
+  /** Calls back once for each death of the postmaster, child or adopted, within 50 ms; a hint, as every wake-up. */
+  onPostmasterExit(listener: () => void): void;
+
+  /** initdb, roles with generated secrets, then stopped again. @throws Fault POSTGRES_START_FAILED, PROGRAM_FAILED */
+  bootstrap(options: BootstrapOptions): Promise<void>;
+  /** Makes the roles, secrets and extensions pgherd needs in a running primary (after bootstrap and adoption). */
+  ensureRoles(): Promise<void>;
+  /**
+   * Copies from the source into a directory beside the data directory, proves the copy, then swaps it in; what was there
+   * is kept aside until the copy streams (I6).
+   * @throws Fault CLONE_FAILED, TOO_FEW_WALSENDERS, TOO_FEW_SLOTS, POSTGRES_AUTHENTICATION
+   */
+  clone(options: CloneOptions): Promise<void>;
+  /** pg_rewind to the source; saves the WAL beyond `fork` first. @throws Fault REWIND_FAILED */
+  rewind(source: Upstream, fork: Lsn | null, signal: AbortSignal): Promise<RewindOutcome>;
+
+  /** Starts as a standby: `standby.signal` first (P1). Waits up to `waitMs` for connections. @throws Fault POSTGRES_START_FAILED */
+  startStandby(upstream: Upstream | null, settings: PostgresSettings, waitMs: number): Promise<StartOutcome>;
+  /**
+   * Starts able to write: only for the holder that passed F3 for this token (P1); puts `standby.signal` back beside the
+   * running primary. @throws Fault POSTGRES_START_FAILED
+   */
+  startPrimary(settings: PostgresSettings, waitMs: number): Promise<StartOutcome>;
+  /** Points a running standby at another upstream (null: none); reload, and a restart only before PostgreSQL 13. */
+  follow(upstream: Upstream | null, settings: PostgresSettings): Promise<void>;
+  /** Ends the WAL receiver and sees that none can return; then reports the end of what is on disk (F2). */
+  stopReceiving(settings: PostgresSettings): Promise<{ readonly timeline: Timeline; readonly lsn: Lsn }>;
+  /**
+   * Promotes to `timeline`: history files for every number reserved before it first (F5), then promotes, checks the
+   * number, puts `standby.signal` back. Resolves when the server accepts writes.
+   * @throws Fault PROMOTION_FAILED, TIMELINE_UNEXPECTED
+   */
+  promote(timeline: Timeline, timeoutMs: number): Promise<{ readonly forkLsn: Lsn }>;
+  /** CHECKPOINT. */
+  checkpoint(timeoutMs: number): Promise<void>;
+  /** fast: a clean stop, ending client sessions; falls back to `kill` after `timeoutMs`. Resolves when no process is left. */
+  stop(mode: "fast" | "immediate", timeoutMs: number): Promise<void>;
+  /** P3: stops the forking, kills every process of the instance, sees that none is left. Returns the milliseconds it took. */
+  kill(): Promise<number>;
+  /** The end of valid WAL on disk of a stopped instance, found by reading it. null when it cannot be told. */
+  endOfWal(): Promise<Lsn | null>;
+  /** The forks on the way to `timeline`, from this instance's history files; null when the file is not there. */
+  timelineForks(timeline: Timeline): Promise<readonly TimelineFork[] | null>;
+  /** The same, asked from another server by the replication protocol. */
+  upstreamHistory(
+    source: Upstream,
+  ): Promise<{ readonly timeline: Timeline; readonly lsn: Lsn; readonly forks: readonly TimelineFork[]; readonly inRecovery: boolean }>;
+  /** The oldest position whose segment is still in pg_wal. */
+  oldestWalLsn(): Promise<Lsn | null>;
+  /** Creates, advances and drops physical slots until exactly `wanted` of pgherd's own slots exist; null = keep position. */
+  syncSlots(wanted: ReadonlyMap<string, Lsn | null>): Promise<void>;
+  /** Writes the generated configuration and reloads; true when a restart is pending afterwards. */
+  applySettings(settings: PostgresSettings): Promise<boolean>;
+  /** Sets the data directory aside so that the next round finds it empty (reinit); the old is kept until proven (I6). */
+  retireDataDirectory(): Promise<void>;
+  /** Once this node streams again: deletes what was kept aside beyond the last one. */
+  forgetRetired(): Promise<void>;
+  /** Keeps PostgreSQL running but lets go of it (the agent ends or is upgraded). */
+  detach(): void;
+}

@@ -1,0 +1,117 @@
+/**
+ * The catalogue of faults a person or a program can meet. The code is stable: scripts may rely on it.
+ * `retry` says whether the very same request may succeed later without anybody changing anything.
+ */
+export const faultCatalogue = {
+  // Configuration and files
+  CONFIG_INVALID: { retry: false, summary: "The configuration has problems" },
+  CONFIG_UNREADABLE: { retry: false, summary: "A configuration file cannot be read" },
+  USAGE: { retry: false, summary: "The command was called wrongly" },
+  // The store
+  DCS_UNREACHABLE: { retry: true, summary: "The DCS does not answer" },
+  DCS_UNCERTAIN: { retry: false, summary: "A write to the DCS may or may not have taken effect" },
+  DCS_DENIED: { retry: false, summary: "The DCS refused the credentials" },
+  DCS_CONFLICT: { retry: true, summary: "Somebody else changed the same record first" },
+  DCS_GARBAGE: { retry: false, summary: "A record in the DCS cannot be understood" },
+  // This host
+  PORT_OCCUPIED: { retry: true, summary: "A port is in use by another program" },
+  BINARIES_MISSING: { retry: false, summary: "PostgreSQL programs were not found" },
+  NODE_NAME_IN_USE: { retry: false, summary: "Another agent already runs under this node name" },
+  AGENT_ALREADY_RUNNING: { retry: false, summary: "Another agent already serves this data directory" },
+  RUNS_AS_ROOT: { retry: false, summary: "PostgreSQL refuses to run as root" },
+  // The data directory
+  DATA_DIR_FOREIGN_CLUSTER: { retry: false, summary: "The data directory belongs to another cluster" },
+  DATA_DIR_WRONG_VERSION: { retry: false, summary: "The data directory is of another major version" },
+  DATA_DIR_NOT_EMPTY: { retry: false, summary: "The data directory is not empty and not a PostgreSQL data directory" },
+  DATA_DIR_NOT_WRITABLE: { retry: false, summary: "The data directory cannot be written" },
+  DATA_DIR_WRONG_OWNER: { retry: false, summary: "The data directory is owned by another user" },
+  // PostgreSQL
+  POSTGRES_START_FAILED: { retry: true, summary: "PostgreSQL did not start" },
+  POSTGRES_STOP_FAILED: { retry: true, summary: "PostgreSQL did not stop" },
+  POSTGRES_UNREACHABLE: { retry: true, summary: "PostgreSQL does not answer" },
+  POSTGRES_AUTHENTICATION: { retry: false, summary: "PostgreSQL refused the password" },
+  POSTGRES_QUERY_FAILED: { retry: false, summary: "PostgreSQL refused a statement" },
+  PROMOTION_FAILED: { retry: true, summary: "The promotion did not finish" },
+  TIMELINE_UNEXPECTED: { retry: false, summary: "PostgreSQL is on a timeline that was not reserved for it" },
+  REWIND_FAILED: { retry: true, summary: "pg_rewind did not finish" },
+  CLONE_FAILED: { retry: true, summary: "The copy from another node did not finish" },
+  TOO_FEW_WALSENDERS: { retry: true, summary: "The source has no free WAL sender" },
+  TOO_FEW_SLOTS: { retry: true, summary: "The source has no free replication slot" },
+  PROGRAM_FAILED: { retry: true, summary: "An external program failed" },
+  PROGRAM_TIMEOUT: { retry: true, summary: "An external program did not finish in time" },
+  // Requests
+  UNAUTHORIZED: { retry: false, summary: "The request carries no valid credentials" },
+  NOT_FOUND: { retry: false, summary: "There is no such thing" },
+  NODE_UNKNOWN: { retry: false, summary: "The cluster has no such node" },
+  NO_LEADER: { retry: true, summary: "The cluster has no leader" },
+  NOT_LEADER: { retry: false, summary: "This node is not the leader" },
+  CLUSTER_PAUSED: { retry: false, summary: "The cluster is paused" },
+  OPERATION_RUNNING: { retry: true, summary: "Another operation is running" },
+  SWITCHOVER_RUNNING: { retry: true, summary: "Another switchover is running" },
+  SWITCHOVER_CANDIDATE_UNKNOWN: { retry: false, summary: "The candidate is not a node of the cluster" },
+  SWITCHOVER_CANDIDATE_EXCLUDED: { retry: false, summary: "The candidate may not become primary" },
+  SWITCHOVER_CANDIDATE_LAGGING: { retry: true, summary: "The candidate is too far behind" },
+  SWITCHOVER_CANDIDATE_IS_LEADER: { retry: false, summary: "The candidate is the leader already" },
+  SWITCHOVER_LEADER_MISMATCH: { retry: false, summary: "The named leader is not the leader" },
+  SWITCHOVER_NO_CANDIDATE: { retry: true, summary: "No node can take over" },
+  SWITCHOVER_FAILED: { retry: true, summary: "The switchover did not happen" },
+  SWITCHOVER_TIME: { retry: false, summary: "The time of the switchover cannot be used" },
+  REINIT_OF_LEADER: { retry: false, summary: "The leader cannot be re-initialised" },
+  REMOVE_RUNNING_NODE: { retry: false, summary: "The node still runs" },
+  API_UNREACHABLE: { retry: true, summary: "No agent answers" },
+  TIMEOUT: { retry: true, summary: "It took too long" },
+  LOST_LEADERSHIP: { retry: true, summary: "Another node leads now" },
+  INTERNAL: { retry: false, summary: "A defect in pgherd" },
+} as const satisfies Record<string, { retry: boolean; summary: string }>;
+
+/** A stable code of the catalogue. */
+export type FaultCode = keyof typeof faultCatalogue;
+
+/** What a fault says besides its sentence: PostgreSQL's own shape of a message. */
+export interface FaultParts {
+  /** The facts: names, numbers, limits, the server's own words. */
+  readonly detail?: string;
+  /** What to do next. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** A fault in the wire form of the API: `{code, message, detail, hint}`. */
+export interface FaultReport {
+  readonly code: FaultCode;
+  readonly message: string;
+  readonly detail: string | null;
+  readonly hint: string | null;
+}
+
+/** The one error class of pgherd: what happened, the detail, and what to do next. */
+export class Fault extends Error {
+  readonly code: FaultCode;
+  readonly detail: string | null;
+  readonly hint: string | null;
+
+  constructor(code: FaultCode, message: string, parts: FaultParts = {}) {
+    super(message, parts.cause === undefined ? undefined : { cause: parts.cause });
+    this.name = "Fault";
+    this.code = code;
+    this.detail = parts.detail ?? null;
+    this.hint = parts.hint ?? null;
+  }
+
+  /** Whether the same request may succeed later without anybody changing anything. */
+  get retrySafe(): boolean {
+    return faultCatalogue[this.code].retry;
+  }
+
+  /** The wire form; carries neither cause nor stack. */
+  report(): FaultReport {
+    return { code: this.code, message: this.message, detail: this.detail, hint: this.hint };
+  }
+}
+
+/** Any thrown thing as a Fault; what is not one becomes INTERNAL with the cause kept. */
+export function toFault(thrown: unknown): Fault {
+  if (thrown instanceof Fault) return thrown;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new Fault("INTERNAL", message, { cause: thrown });
+}
