@@ -1,0 +1,77 @@
+import type { WallTime } from "../values/time.ts";
+
+/** A decision as it is kept for `pgherd explain`: the rule that fired and the facts it saw. */
+export interface DecisionRecord {
+  readonly at: WallTime;
+  readonly node: string;
+  /** Stable id of the rule, such as `E-07`. */
+  readonly rule: string;
+  /** The rule's one-line summary. */
+  readonly summary: string;
+  /** The kind of action taken. */
+  readonly action: string;
+  /** Why, with this round's numbers. */
+  readonly why: string;
+  /** The facts the decision rests on, as label and value. */
+  readonly facts: Readonly<Record<string, string | number | boolean | null>>;
+  /** How it ended, once it did. */
+  readonly outcome: { readonly ok: boolean; readonly ms: number; readonly message: string | null } | null;
+}
+
+/** The closed list of event names: hooks filter by them, `pgherd events` shows them (docs/reference/events.md). */
+export const eventNames = [
+  "agent_started",
+  "agent_stopping",
+  "cluster_bootstrapped",
+  "node_registered",
+  "node_removed",
+  "leader_changed",
+  "promoted",
+  "promote_failed",
+  "demoted",
+  "fenced",
+  "failover_waiting",
+  "handover",
+  "switchover_started",
+  "switchover_done",
+  "switchover_failed",
+  "switchover_scheduled",
+  "switchover_cancelled",
+  "clone_started",
+  "clone_done",
+  "clone_failed",
+  "rejoined",
+  "rewind_done",
+  "rewind_failed",
+  "upstream_changed",
+  "standby_connected",
+  "standby_disconnected",
+  "postgres_started",
+  "postgres_stopped",
+  "postgres_crashed",
+  "postgres_restarted",
+  "foreign_start_stopped",
+  "settings_changed",
+  "reloaded",
+  "reinit_started",
+  "paused",
+  "resumed",
+  "dcs_lost",
+  "dcs_back",
+  "fence_command_ran",
+  "problem",
+  "problem_solved",
+] as const;
+export type EventName = (typeof eventNames)[number];
+
+/** Something that happened on a node. */
+export interface ClusterEvent {
+  readonly at: WallTime;
+  readonly node: string;
+  readonly event: EventName;
+  readonly success: boolean;
+  /** A sentence for people. */
+  readonly message: string;
+  /** The facts, for programs: names, numbers, positions. */
+  readonly facts: Readonly<Record<string, string | number | boolean | null>>;
+}

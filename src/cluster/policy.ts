@@ -1,0 +1,37 @@
+/** The cluster settings that decisions rest on; config/cluster-settings.ts yields them from the DCS. */
+export interface Policy {
+  /** Length of the leader lease. */
+  readonly ttlMs: number;
+  /** manual: an unplanned failover is detected and reported, and waits for a person. */
+  readonly failover: "automatic" | "manual";
+  /** Paused: nothing is started, stopped, promoted or demoted by itself. */
+  readonly paused: boolean;
+  /** A standby further behind the leader's last known position than this is not promoted by itself. */
+  readonly maxLagOnFailoverBytes: number;
+  /** How long a holder that gave up after a crash waits for a standby that has everything, before it restarts in place. */
+  readonly handoverWaitMs: number;
+  /** How long a crashed primary may recover in place before a standby takes over. */
+  readonly primaryStartTimeoutMs: number;
+  /** How long the slot of a node that is away is kept. */
+  readonly memberSlotsTtlMs: number;
+  /** Whether pg_rewind may be used to bring a diverged node back. */
+  readonly rewind: boolean;
+  /** Bounds of repeated copies of one node. */
+  readonly reclone: { readonly attempts: number; readonly waitMs: number; readonly maxWaitMs: number };
+}
+
+/** Observers add, holders subtract this share of the ttl: the bound on the difference of two clocks' rates (P2). */
+export const clockDrift = 0.01;
+
+/** A standby that has been silent for this long without streaming is examined for divergence and missing WAL. */
+export const examineAfterMs = 3000;
+
+/** How often every node writes its record at least, as a share of the ttl. */
+export function heartbeatMs(ttlMs: number): number {
+  return ttlMs / 2;
+}
+
+/** A node that has not been heard for this long counts as away. */
+export function awayAfterMs(ttlMs: number): number {
+  return ttlMs * 1.5;
+}

@@ -1,0 +1,207 @@
+import { formatLsn, lsnDistance, type Lsn } from "../values/lsn.ts";
+import type { NodeName } from "../values/names.ts";
+import type { NodeRecord, NodeState, OperationProgress, PostgresRole } from "./records.ts";
+import type { ClusterState } from "./state.ts";
+
+/** One node as `status --json` shows it. */
+export interface NodeStatus {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+  readonly api_url: string;
+  readonly role: PostgresRole;
+  readonly state: NodeState;
+  readonly timeline: number | null;
+  readonly lsn: string | null;
+  /** Bytes behind the leader; null = unknown. */
+  readonly lag_bytes: number | null;
+  /** Bytes received but not yet replayed; null = unknown. */
+  readonly replay_lag_bytes: number | null;
+  readonly sync: boolean;
+  readonly upstream: string | null;
+  readonly location: string | null;
+  readonly tags: Readonly<Record<string, string | number | boolean>>;
+  readonly pending_restart: boolean;
+  readonly pending_restart_parameters: readonly string[];
+  readonly operation: OperationProgress | null;
+  readonly problem: { readonly code: string; readonly message: string } | null;
+  /** Runs as primary without holding the lease: needs a person if it lasts. */
+  readonly unexpected_primary: boolean;
+  readonly server_version: number | null;
+  readonly agent_version: string;
+  /** Since when the node is in this state, ISO 8601. */
+  readonly since: string;
+  /** Seconds since the node was last heard, on the answering node's clock; null = never. */
+  readonly heard_s: number | null;
+}
+
+/** The cluster in one object: what `status --json` prints and `GET /v1/status` returns. */
+export interface ClusterStatus {
+  readonly cluster: string;
+  readonly health: "ok" | "degraded" | "down";
+  readonly durability: {
+    readonly mode: string;
+    readonly protected: boolean;
+    readonly members: readonly string[];
+    /** Bytes that the loss of the leader would cost now; null = unknown. */
+    readonly exposed_bytes: number | null;
+  };
+  readonly timeline: number | null;
+  readonly token: number | null;
+  readonly leader: string | null;
+  /** Since when this node leads, ISO 8601; null without a leader. */
+  readonly leader_since: string | null;
+  readonly paused: boolean;
+  readonly failover: "automatic" | "manual";
+  readonly system_identifier: string | null;
+  /** Whether the answering agent reaches the DCS; when not, all else is as old as `dcs_age_s`. */
+  readonly dcs_reachable: boolean;
+  readonly dcs_age_s: number | null;
+  /** What needs attention, as sentences, the most urgent first. */
+  readonly attention: readonly string[];
+  readonly scheduled_switchover: {
+    readonly at: string;
+    readonly from: string | null;
+    readonly to: string | null;
+  } | null;
+  readonly nodes: readonly NodeStatus[];
+}
+
+/** What the answering agent adds to the recorded state: its own clock's view of who is there. */
+export interface StatusContext {
+  readonly cluster: string;
+  readonly paused: boolean;
+  readonly failover: "automatic" | "manual";
+  /** The holder of a lease that has not run out on this node's clock and serves; null otherwise. */
+  readonly leader: NodeName | null;
+  readonly leaderSince: string | null;
+  readonly dcsReachable: boolean;
+  readonly dcsAgeMs: number | null;
+  readonly awayAfterMs: number;
+  /** Milliseconds since each node's record last grew. */
+  readonly heardMs: ReadonlyMap<NodeName, number>;
+}
+
+/** Puts the status together from the recorded state and what this node knows of ages. Pure. */
+export function buildStatus(state: ClusterState | null, context: StatusContext): ClusterStatus {
+  const records = state === null ? [] : [...state.nodes.values()].map((node) => node.value);
+  const leaderRecord = records.find((record) => record.name === context.leader) ?? null;
+  const leaderLsn = latestLsn(state?.leaderLsn ?? null, leaderRecord?.lsn ?? null);
+  const nodes = records
+    .map((record) => nodeStatus(record, leaderLsn, context))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  const attention = attentionOf(state, nodes, context);
+  const down =
+    context.leader === null || leaderRecord?.role !== "primary" || leaderRecord.state !== "running";
+  return {
+    cluster: context.cluster,
+    health: down ? "down" : attention.length > 0 ? "degraded" : "ok",
+    durability: {
+      mode: "async",
+      protected: false,
+      members: [],
+      exposed_bytes: exposedBytes(nodes),
+    },
+    timeline: leaderRecord?.timeline ?? state?.lease.value?.timeline ?? null,
+    token: state?.lease.value?.token ?? null,
+    leader: context.leader,
+    leader_since: context.leaderSince,
+    paused: context.paused,
+    failover: context.failover,
+    system_identifier:
+      state?.initialization.value.kind === "initialized" ? state.initialization.value.systemIdentifier : null,
+    dcs_reachable: context.dcsReachable,
+    dcs_age_s: context.dcsAgeMs === null ? null : Math.round(context.dcsAgeMs) / 1000,
+    attention,
+    scheduled_switchover:
+      state?.move.value?.scheduledAt == null
+        ? null
+        : { at: state.move.value.scheduledAt, from: state.move.value.leader, to: state.move.value.candidate },
+    nodes,
+  };
+}
+
+function nodeStatus(record: NodeRecord, leaderLsn: Lsn | null, context: StatusContext): NodeStatus {
+  const heardMs = context.heardMs.get(record.name);
+  const away = heardMs === undefined || heardMs > context.awayAfterMs;
+  const isLeader = record.name === context.leader;
+  const tags = Object.fromEntries(
+    Object.entries({
+      nofailover: record.tags.nofailover,
+      noloadbalance: record.tags.noloadbalance,
+      clonefrom: record.tags.clonefrom,
+      nosync: record.tags.nosync,
+      replicatefrom: record.tags.replicatefrom ?? false,
+      failover_priority: record.tags.failoverPriority === 1 ? false : record.tags.failoverPriority,
+      ...record.tags.free,
+    }).filter(([, value]) => value !== false),
+  );
+  return {
+    name: record.name,
+    host: record.host,
+    port: record.port,
+    api_url: record.apiUrl,
+    role: record.role ?? "standby",
+    state: away && context.dcsReachable ? "unknown" : record.state,
+    timeline: record.timeline,
+    lsn: record.lsn === null ? null : formatLsn(record.lsn),
+    lag_bytes: isLeader ? 0 : lagOf(leaderLsn, record.lsn),
+    replay_lag_bytes: isLeader ? 0 : lagOf(record.lsn, record.replayedLsn),
+    sync: false,
+    upstream: record.upstream,
+    location: record.location,
+    tags,
+    pending_restart: record.pendingRestart.length > 0,
+    pending_restart_parameters: record.pendingRestart,
+    operation: away ? null : record.operation,
+    problem: record.problem,
+    unexpected_primary: record.role === "primary" && !isLeader && !away,
+    server_version: record.serverVersion,
+    agent_version: record.agentVersion,
+    since: record.since,
+    heard_s: heardMs === undefined ? null : Math.round(heardMs) / 1000,
+  };
+}
+
+function lagOf(ahead: Lsn | null, behind: Lsn | null): number | null {
+  return ahead === null || behind === null ? null : Math.max(0, lsnDistance(ahead, behind));
+}
+
+function latestLsn(a: Lsn | null, b: Lsn | null): Lsn | null {
+  if (a === null) return b;
+  return b === null || a > b ? a : b;
+}
+
+/** The smallest lag of a standby that could take over: what would be lost with the leader now. */
+function exposedBytes(nodes: readonly NodeStatus[]): number | null {
+  const lags = nodes
+    .filter((node) => node.role === "standby" && node.state === "streaming" && node.lag_bytes !== null)
+    .map((node) => node.lag_bytes ?? 0);
+  return lags.length === 0 ? null : Math.min(...lags);
+}
+
+function attentionOf(
+  state: ClusterState | null,
+  nodes: readonly NodeStatus[],
+  context: StatusContext,
+): string[] {
+  const lines: string[] = [];
+  if (!context.dcsReachable) lines.push("the DCS cannot be reached from this node");
+  if (context.leader === null) lines.push("no node leads");
+  for (const node of nodes) {
+    if (node.unexpected_primary) lines.push(`${node.name} runs as primary without the lease`);
+    if (node.problem !== null) lines.push(`${node.name}: ${node.problem.message}`);
+    else if (node.state === "unknown")
+      lines.push(`${node.name} has not been heard for ${ageText(node.heard_s)}`);
+    else if (node.role === "standby" && node.state !== "streaming")
+      lines.push(`${node.name} is ${node.state}`);
+  }
+  for (const item of state?.garbage ?? [])
+    lines.push(`the DCS key ${item.key} cannot be understood: ${item.problem}`);
+  return lines;
+}
+
+function ageText(seconds: number | null): string {
+  if (seconds === null) return "as long as this agent runs";
+  return seconds < 120 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
