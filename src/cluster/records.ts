@@ -159,6 +159,8 @@ export interface MoveRequest {
   readonly leader: NodeName | null;
   readonly candidate: NodeName | null;
   readonly scheduledAt: WallTime | null;
+  /** The operator accepts that bytes are lost (F8); the number is recorded with the promotion. */
+  readonly acceptLoss: boolean;
 }
 
 /** How the last request to move the primary ended. */

@@ -212,9 +212,18 @@ export interface PostgresInstance {
   /** The forks on the way to `timeline`, from this instance's history files; null when the file is not there. */
   timelineForks(timeline: Timeline): Promise<readonly TimelineFork[] | null>;
   /** The same, asked from another server by the replication protocol. */
-  upstreamHistory(
-    source: Upstream,
-  ): Promise<{ readonly timeline: Timeline; readonly lsn: Lsn; readonly forks: readonly TimelineFork[]; readonly inRecovery: boolean }>;
+  upstreamHistory(source: Upstream): Promise<{
+    readonly timeline: Timeline;
+    readonly lsn: Lsn;
+    readonly forks: readonly TimelineFork[];
+    readonly inRecovery: boolean;
+  }>;
+  /**
+   * Makes sure that the slot named in `at` exists on that server, by the replication protocol
+   * (`CREATE_REPLICATION_SLOT ... PHYSICAL RESERVE_WAL`); clone() does the same before it copies.
+   * @throws Fault POSTGRES_UNREACHABLE, POSTGRES_AUTHENTICATION, TOO_FEW_SLOTS
+   */
+  reserveSlot(at: Upstream): Promise<void>;
   /** The oldest position whose segment is still in pg_wal. */
   oldestWalLsn(): Promise<Lsn | null>;
   /** Creates, advances and drops physical slots until exactly `wanted` of pgherd's own slots exist; null = keep position. */

@@ -22,7 +22,10 @@ export const faultCatalogue = {
   // The data directory
   DATA_DIR_FOREIGN_CLUSTER: { retry: false, summary: "The data directory belongs to another cluster" },
   DATA_DIR_WRONG_VERSION: { retry: false, summary: "The data directory is of another major version" },
-  DATA_DIR_NOT_EMPTY: { retry: false, summary: "The data directory is not empty and not a PostgreSQL data directory" },
+  DATA_DIR_NOT_EMPTY: {
+    retry: false,
+    summary: "The data directory is not empty and not a PostgreSQL data directory",
+  },
   DATA_DIR_NOT_WRITABLE: { retry: false, summary: "The data directory cannot be written" },
   DATA_DIR_WRONG_OWNER: { retry: false, summary: "The data directory is owned by another user" },
   // PostgreSQL

@@ -1,0 +1,262 @@
+import { clockDrift } from "../cluster/policy.ts";
+import type { LeaseRecord } from "../cluster/records.ts";
+import type { Versioned } from "../cluster/state.ts";
+import type { Standing } from "../cluster/view.ts";
+import type { Dcs, DcsCheck, DcsWrite } from "../dcs/dcs.ts";
+import { encodeRecord, keys } from "../dcs/layout.ts";
+import type { Clock } from "../system/clock.ts";
+import type { Timer, Timers } from "../system/timers.ts";
+import { Fault } from "../values/fault.ts";
+import type { NodeName } from "../values/names.ts";
+import { elapsedMs, instantAfter, type Instant } from "../values/time.ts";
+import type { DcsMirror } from "./mirror.ts";
+
+/** What else goes into a transaction that writes the lease. */
+export interface LeaseTransaction {
+  readonly checks: readonly DcsCheck[];
+  readonly writes: readonly DcsWrite[];
+}
+export const nothingElse: LeaseTransaction = { checks: [], writes: [] };
+
+export interface LeaseKeeperOptions {
+  readonly dcs: Dcs;
+  readonly mirror: DcsMirror;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly self: NodeName;
+  readonly ttlMs: () => number;
+  /** What a renewal carries besides: this node's own records, when they changed. */
+  readonly companions: () => readonly DcsWrite[];
+  /** Told after every change of the own deadline; null = not the holder (any more). Re-arms the guard. */
+  readonly onDeadline: (deadline: Instant | null, lease: LeaseRecord | null) => void;
+  readonly wake: () => void;
+  readonly log: (event: string, fields: Record<string, unknown>) => void;
+}
+
+interface Held {
+  readonly lease: LeaseRecord;
+  readonly version: number;
+  /** No process of ours may acknowledge a write after this (P2, P3). */
+  readonly deadline: Instant;
+}
+
+/** A boot clock that ran this much further than the monotonic clock was a suspended machine (P2). */
+const suspendMs = 300;
+
+/**
+ * Holds this node's end of the lease: renews it every ttl/5, writes every change of it by comparing the exact previous
+ * renewal, and knows the deadline that follows from the moment before the last successful send (P2).
+ */
+export class LeaseKeeper {
+  readonly #options: LeaseKeeperOptions;
+  #held: Held | null = null;
+  #queue: Promise<unknown> = Promise.resolve();
+  #timer: Timer | null = null;
+  #closed = false;
+  #bootOffset: number;
+
+  constructor(options: LeaseKeeperOptions) {
+    this.#options = options;
+    this.#bootOffset = options.clock.bootMs() - options.clock.now();
+  }
+
+  /** What the lease means to this node now (P2). */
+  standing(): Standing {
+    const { mirror, clock, self } = this.#options;
+    const now = clock.now();
+    const state = mirror.state;
+    const sighting = mirror.leaseSighting;
+    if (state === null || sighting === null) return { kind: "unknown" };
+    const held = this.#held;
+    if (held !== null && (held.version >= state.lease.version || this.#isOurs(state.lease.value, held))) {
+      const remainingMs = elapsedMs(now, held.deadline);
+      if (remainingMs > 0) return { kind: "mine", lease: held.lease, remainingMs };
+      return { kind: "mine-lapsed", lease: held.lease, openMs: -remainingMs };
+    }
+    const lease = state.lease.value;
+    if (lease === null) return { kind: "none" };
+    const seenMs = elapsedMs(sighting.firstSeen, now);
+    if (lease.state === "released")
+      return { kind: "released", lease, mine: lease.holder === self, openMs: seenMs };
+    if (lease.holder === self) return { kind: "mine-lapsed", lease, openMs: 0 };
+    const remainingMs = lease.ttlMs * (1 + clockDrift) - seenMs;
+    return remainingMs > 0
+      ? { kind: "other", lease, remainingMs }
+      : { kind: "expired", lease, openMs: -remainingMs };
+  }
+
+  /** Begins to renew whenever this node is the holder. */
+  open(): void {
+    this.#schedule();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  /** Forgets the lease without writing: PostgreSQL is dead and another may take over by expiry. */
+  abandon(): void {
+    this.#drop("abandoned");
+  }
+
+  /**
+   * F4: makes this node the holder, if the lease is still exactly as `over` says.
+   * @returns whether it took effect. @throws Fault DCS_UNREACHABLE, DCS_UNCERTAIN
+   */
+  async take(
+    lease: LeaseRecord,
+    over: Versioned<LeaseRecord | null>,
+    also: LeaseTransaction,
+  ): Promise<boolean> {
+    return this.#exclusive(() => this.#write(lease, over.version, also));
+  }
+
+  /**
+   * Writes a change of the lease this node holds. @returns whether it took effect.
+   * @throws Fault LOST_LEADERSHIP when this node is not the holder, DCS_UNREACHABLE, DCS_UNCERTAIN
+   */
+  async change(
+    change: (lease: LeaseRecord) => LeaseRecord,
+    also: LeaseTransaction = nothingElse,
+  ): Promise<boolean> {
+    return this.#exclusive(async () => {
+      const held = this.#held;
+      if (held === null) throw new Fault("LOST_LEADERSHIP", "This node does not hold the lease (any more).");
+      const next = { ...change(held.lease), renewal: held.lease.renewal + 1, ttlMs: this.#options.ttlMs() };
+      return this.#write(next, held.version, also);
+    });
+  }
+
+  /** One renewal now. Used at start ("a restarted agent renews before it serves") and by the timer. */
+  async renew(): Promise<void> {
+    await this.#exclusive(async () => {
+      this.#checkSuspend();
+      const own = this.#held ?? this.#recorded();
+      if (own === null) return;
+      const lease = { ...own.lease, renewal: own.lease.renewal + 1, ttlMs: this.#options.ttlMs() };
+      try {
+        await this.#write(lease, own.version, { checks: [], writes: this.#options.companions() });
+      } catch (thrown) {
+        if (!(thrown instanceof Fault)) throw thrown;
+        this.#options.log("lease.renewal_failed", { code: thrown.code, message: thrown.message });
+        this.#options.wake();
+      }
+    });
+  }
+
+  /** The lease in the DCS when it names this node although the keeper does not hold it: after a restart, or a lost reply. */
+  #recorded(): { lease: LeaseRecord; version: number } | null {
+    const recorded = this.#options.mirror.state?.lease;
+    if (recorded?.value?.holder !== this.#options.self || recorded.value.state === "released") return null;
+    return { lease: recorded.value, version: recorded.version };
+  }
+
+  async #write(lease: LeaseRecord, version: number, also: LeaseTransaction): Promise<boolean> {
+    const { dcs, clock, self } = this.#options;
+    const sent = clock.now();
+    const deadline = instantAfter(sent, lease.ttlMs * (1 - clockDrift));
+    // From the moment a shorter ttl is sent, the deadline is at most that of the shorter (P2).
+    if (this.#held !== null && lease.ttlMs < this.#held.lease.ttlMs && deadline < this.#held.deadline)
+      this.#hold({ ...this.#held, deadline });
+    try {
+      const result = await dcs.transact(
+        {
+          checks: [{ key: keys.lease, version }, ...also.checks],
+          writes: [{ key: keys.lease, value: encodeRecord(lease) }, ...also.writes],
+        },
+        this.#timeoutMs(lease.ttlMs),
+      );
+      this.#options.mirror.touch();
+      if (result.outcome === "committed") {
+        if (lease.state === "released") this.#drop("released");
+        else this.#hold({ lease, version: result.revision, deadline });
+        return true;
+      }
+      await this.#reconcile();
+      return false;
+    } catch (thrown) {
+      if (!(thrown instanceof Fault) || thrown.code !== "DCS_UNCERTAIN") throw thrown;
+      // The reply was lost: what stands in the store now tells, and a found renewal counts from its own t0 (P2).
+      const state = await this.#options.mirror.refresh(this.#timeoutMs(lease.ttlMs));
+      const found = state.lease.value;
+      if (
+        found?.holder === self &&
+        found.token === lease.token &&
+        found.renewal === lease.renewal &&
+        found.state === lease.state
+      ) {
+        if (lease.state === "released") this.#drop("released");
+        else this.#hold({ lease, version: state.lease.version, deadline });
+        return true;
+      }
+      this.#judge(state.lease);
+      return false;
+    }
+  }
+
+  /** A check failed: either another holds the lease, or one of our own earlier writes was found late. */
+  async #reconcile(): Promise<void> {
+    const state = await this.#options.mirror.refresh(this.#timeoutMs(this.#options.ttlMs()));
+    this.#judge(state.lease);
+  }
+
+  #judge(recorded: Versioned<LeaseRecord | null>): void {
+    const held = this.#held;
+    if (held === null) return;
+    const lease = recorded.value;
+    // Our own write, found late: its t0 is not known any more, so the deadline of the last confirmed one stays.
+    if (lease !== null && this.#isOurs(lease, held))
+      this.#hold({ lease, version: recorded.version, deadline: held.deadline });
+    else this.#drop(lease === null ? "the lease is gone" : `token ${lease.token} of ${lease.holder}`);
+  }
+
+  /** A write of ours whose event came before its reply. */
+  #isOurs(lease: LeaseRecord | null, held: Held): boolean {
+    return (
+      lease?.holder === this.#options.self && lease.token === held.lease.token && lease.state !== "released"
+    );
+  }
+
+  #hold(held: Held): void {
+    this.#held = held;
+    this.#options.onDeadline(held.deadline, held.lease);
+  }
+
+  #drop(reason: string): void {
+    if (this.#held === null) return;
+    this.#options.log("lease.dropped", { token: this.#held.lease.token, reason });
+    this.#held = null;
+    this.#options.onDeadline(null, null);
+    this.#options.wake();
+  }
+
+  #checkSuspend(): void {
+    const { clock } = this.#options;
+    const offset = clock.bootMs() - clock.now();
+    if (offset - this.#bootOffset > suspendMs && this.#held !== null) {
+      this.#options.log("lease.suspended", { ms: offset - this.#bootOffset });
+      this.#hold({ ...this.#held, deadline: clock.now() });
+      this.#options.wake();
+    }
+    this.#bootOffset = offset;
+  }
+
+  #timeoutMs(ttlMs: number): number {
+    return Math.max(400, ttlMs * 0.4);
+  }
+
+  #schedule(): void {
+    if (this.#closed) return;
+    this.#timer = this.#options.timers.after(this.#options.ttlMs() / 5, () => {
+      void this.renew().finally(() => this.#schedule());
+    });
+  }
+
+  /** Writes of the lease follow one another; a failure of one does not stop the next. */
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#queue.then(work);
+    this.#queue = run.catch(() => undefined);
+    return run;
+  }
+}

@@ -1,0 +1,133 @@
+import type { ClusterState } from "../cluster/state.ts";
+import type { Dcs, DcsEntry, DcsSnapshot, DcsWatch } from "../dcs/dcs.ts";
+import { StateDecoder } from "../dcs/layout.ts";
+import type { Clock } from "../system/clock.ts";
+import type { NodeName } from "../values/names.ts";
+import { elapsedMs, type Instant } from "../values/time.ts";
+
+/** A renewal of the lease and when this node first saw it: an observer times the lease from here (P2). */
+export interface Sighting {
+  readonly version: number;
+  readonly firstSeen: Instant;
+}
+
+/**
+ * This node's copy of the cluster's keys, kept by the watch, with the ages a decision needs. A hint, never a proof: what is
+ * done because of it compares versions in the store.
+ */
+export class DcsMirror {
+  readonly #dcs: Dcs;
+  readonly #clock: Clock;
+  readonly #wake: () => void;
+  readonly #decoder = new StateDecoder();
+  readonly #heard = new Map<NodeName, { sequence: number; at: Instant }>();
+  #entries = new Map<string, DcsEntry>();
+  #state: ClusterState | null = null;
+  #lease: Sighting | null = null;
+  #contact: Instant | null = null;
+  #watch: DcsWatch | null = null;
+
+  constructor(dcs: Dcs, clock: Clock, wake: () => void) {
+    this.#dcs = dcs;
+    this.#clock = clock;
+    this.#wake = wake;
+  }
+
+  open(): void {
+    this.#watch = this.#dcs.watch((event) => {
+      switch (event.kind) {
+        case "snapshot":
+          this.absorb(event.snapshot);
+          return;
+        case "changes": {
+          for (const [key, entry] of event.changes) {
+            const known = this.#entries.get(key);
+            // A transaction's own result may have been noted before its event arrives.
+            if (known !== undefined && event.revision < known.version) continue;
+            if (entry === null) this.#entries.delete(key);
+            else this.#entries.set(key, entry);
+          }
+          this.#changed(event.revision);
+          return;
+        }
+        case "alive":
+          this.touch();
+          return;
+        case "lost":
+          this.#wake();
+          return;
+      }
+    });
+  }
+
+  close(): void {
+    this.#watch?.close();
+  }
+
+  /** Replaces all that was known by a linearizable read, unless the watch is already past it. */
+  absorb(snapshot: DcsSnapshot): void {
+    if (this.#state !== null && snapshot.revision < this.#state.revision) return this.touch();
+    this.#entries = new Map(snapshot.entries);
+    this.#changed(snapshot.revision);
+  }
+
+  /** Reads everything linearizably and returns the decoded state. @throws Fault DCS_UNREACHABLE */
+  async refresh(timeoutMs: number): Promise<ClusterState> {
+    const snapshot = await this.#dcs.read(timeoutMs);
+    this.absorb(snapshot);
+    return this.#state ?? this.#decode(snapshot.revision);
+  }
+
+  /** Notes a sign of life of the store. */
+  touch(): void {
+    this.#contact = this.#clock.now();
+  }
+
+  get state(): ClusterState | null {
+    return this.#state;
+  }
+
+  /** The value of one key as last seen. */
+  entry(key: string): DcsEntry | undefined {
+    return this.#entries.get(key);
+  }
+
+  /** The keys below a prefix, as last seen. */
+  keysBelow(prefix: string): string[] {
+    return [...this.#entries.keys()].filter((key) => key.startsWith(prefix));
+  }
+
+  get leaseSighting(): Sighting | null {
+    return this.#lease;
+  }
+
+  /** When the store was last heard; null = never. */
+  get contact(): Instant | null {
+    return this.#contact;
+  }
+
+  /** Milliseconds since the node's record last grew; Infinity = not since this agent started. */
+  heardMs(node: NodeName, now: Instant): number {
+    const heard = this.#heard.get(node);
+    return heard === undefined ? Infinity : elapsedMs(heard.at, now);
+  }
+
+  #decode(revision: number): ClusterState {
+    return this.#decoder.decode(revision, this.#entries);
+  }
+
+  #changed(revision: number): void {
+    const now = this.#clock.now();
+    this.#contact = now;
+    this.#state = this.#decode(revision);
+    if (this.#lease?.version !== this.#state.lease.version)
+      this.#lease = { version: this.#state.lease.version, firstSeen: now };
+    for (const [name, { value }] of this.#state.nodes) {
+      const heard = this.#heard.get(name);
+      // What stood there before this agent came says nothing about who lives now; it counts as heard once, for a while.
+      if (heard?.sequence !== value.sequence) this.#heard.set(name, { sequence: value.sequence, at: now });
+    }
+    for (const name of this.#heard.keys()) if (!this.#state.nodes.has(name)) this.#heard.delete(name);
+    this.#wake();
+  }
+}

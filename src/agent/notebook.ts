@@ -1,0 +1,69 @@
+import type { LocalRequest, RetryView } from "../cluster/view.ts";
+import type { Ballot, OperationProgress } from "../cluster/records.ts";
+import type { Clock } from "../system/clock.ts";
+import type { Lsn } from "../values/lsn.ts";
+import type { NodeName } from "../values/names.ts";
+import { elapsedMs, instantAfter, type Instant } from "../values/time.ts";
+
+/** Kinds of work that are retried with growing waits. */
+export type RetryKind = keyof RetryView;
+
+interface Failures {
+  readonly count: number;
+  readonly notBefore: Instant;
+}
+
+/** A request of an operator with who waits for its end. */
+export interface PendingRequest {
+  readonly request: LocalRequest;
+  readonly done: (failure: unknown) => void;
+}
+
+/**
+ * What the agent remembers between rounds and cannot observe anew: everything here may be lost with the process without
+ * harm, because what matters is in the DCS, in files, or in PostgreSQL.
+ */
+export class Notebook {
+  readonly #clock: Clock;
+  readonly #failures = new Map<RetryKind, Failures>();
+
+  /** The upstream this agent configured last; undefined = unknown (fresh start). */
+  upstream: NodeName | null | undefined = undefined;
+  /** The standbys seen streaming from here while this node was primary, and the end of WAL then. */
+  standbys: readonly { readonly node: NodeName; readonly flushLsn: Lsn }[] = [];
+  standbysSeenAt: Lsn | null = null;
+  streamingSince: Instant | null = null;
+  notStreamingSince: Instant | null = null;
+  startingSince: Instant | null = null;
+  request: PendingRequest | null = null;
+  ballot: Ballot | null = null;
+  problem: { readonly code: string; readonly message: string } | null = null;
+  operation: (OperationProgress & { readonly abort: AbortController }) | null = null;
+  oldestWalLsn: Lsn | null = null;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Notes a failure: the next try waits `waitMs` doubled per failure in a row, at most `maxWaitMs`. */
+  failed(kind: RetryKind, waitMs: number, maxWaitMs: number): void {
+    const count = (this.#failures.get(kind)?.count ?? 0) + 1;
+    const wait = Math.min(maxWaitMs, waitMs * 2 ** Math.min(count - 1, 16));
+    this.#failures.set(kind, { count, notBefore: instantAfter(this.#clock.now(), wait) });
+  }
+
+  succeeded(...kinds: readonly RetryKind[]): void {
+    for (const kind of kinds) this.#failures.delete(kind);
+  }
+
+  retry(): RetryView {
+    const now = this.#clock.now();
+    const view = (kind: RetryKind): { failures: number; waitMs: number } => {
+      const known = this.#failures.get(kind);
+      return known === undefined
+        ? { failures: 0, waitMs: 0 }
+        : { failures: known.count, waitMs: Math.max(0, elapsedMs(now, known.notBefore)) };
+    };
+    return { start: view("start"), rejoin: view("rejoin"), clone: view("clone"), promote: view("promote") };
+  }
+}

@@ -1,0 +1,72 @@
+import type { FaultCode } from "../values/fault.ts";
+import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
+import type { View } from "./view.ts";
+
+/** Everything a round can decide to do. Each kind has exactly one executor (agent/executors.ts; a missing one does not compile). */
+export type Action =
+  /** Nothing; the next wake-up decides anew. */
+  | { readonly kind: "wait" }
+  /** Nothing by itself, and a person should know why. */
+  | { readonly kind: "alarm"; readonly code: FaultCode; readonly message: string }
+  /** P3: end every process of the instance now. */
+  | { readonly kind: "fence" }
+  /** End a PostgreSQL that somebody else started on our data directory. */
+  | { readonly kind: "stop-foreign" }
+  /** Be the one who makes the cluster's data: initialisation and first lease in one transaction. */
+  | { readonly kind: "claim-bootstrap" }
+  /** initdb, first start, roles, serve. */
+  | { readonly kind: "bootstrap" }
+  /** Found the cluster on the data directory that is already here. */
+  | { readonly kind: "adopt" }
+  | { readonly kind: "clone"; readonly source: NodeName }
+  /** Start read-only, streaming from `upstream` when given. */
+  | { readonly kind: "start-standby"; readonly upstream: NodeName | null }
+  /** Start able to write: the holder resumes its own timeline. */
+  | { readonly kind: "start-primary" }
+  | { readonly kind: "promote"; readonly timeline: Timeline }
+  /** The promotion is done: state serving, history, mirrors. */
+  | { readonly kind: "declare-serving" }
+  /** Go on leading: slots, settings, published position. */
+  | { readonly kind: "lead" }
+  /** Go on following `upstream`; point there first when the configuration points elsewhere. */
+  | { readonly kind: "follow"; readonly upstream: NodeName | null }
+  /** A stopped node: find out whether it can follow, must be rewound or must be copied, and do it. */
+  | { readonly kind: "rejoin"; readonly leader: NodeName }
+  /** A running standby that does not stream: the same question. */
+  | { readonly kind: "examine"; readonly leader: NodeName }
+  /** The holder's PostgreSQL is dead: release the lease with its end of WAL (P7). */
+  | { readonly kind: "handover"; readonly candidate: NodeName | null }
+  /** End receiving, measure, publish the position for `token` (F2). */
+  | { readonly kind: "ballot"; readonly token: FencingToken }
+  /** F4. resume: on the timeline that ended here, without promotion. */
+  | { readonly kind: "take-lease"; readonly resume: boolean }
+  /** Stop cleanly, release with the end of WAL, follow the candidate. */
+  | { readonly kind: "switchover"; readonly candidate: NodeName }
+  /** Forget the recorded request and say why. */
+  | { readonly kind: "refuse-move"; readonly code: FaultCode; readonly message: string }
+  | { readonly kind: "restart" }
+  | { readonly kind: "reinit"; readonly source: NodeName }
+  /** Stop PostgreSQL because the agent ends; a leader releases first. */
+  | { readonly kind: "shutdown" };
+
+/** What a rule answers: what to do, why in this round's numbers, and the facts it rests on. */
+export interface Verdict {
+  readonly action: Action;
+  readonly why: string;
+  readonly facts?: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+/** A verdict with the rule that gave it. */
+export interface Decision extends Verdict {
+  readonly rule: string;
+  readonly summary: string;
+  readonly facts: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+/** One row of a rule table. The first row that answers decides. */
+export interface Rule {
+  /** Stable id, listed in docs/spec/failover.md. */
+  readonly id: string;
+  readonly summary: string;
+  readonly answer: (view: View) => Verdict | null;
+}

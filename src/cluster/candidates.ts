@@ -1,0 +1,133 @@
+import { lsnDistance, type Lsn } from "../values/lsn.ts";
+import { nextToken, type FencingToken, type NodeName, type Timeline } from "../values/names.ts";
+import { awayAfterMs } from "./policy.ts";
+import type { Ballot, NodeRecord, Tags } from "./records.ts";
+import { currentToken, type ClusterState } from "./state.ts";
+import type { View } from "./view.ts";
+
+/** A node that may become primary, with the position it reported for the coming token. */
+export interface Candidate {
+  readonly name: NodeName;
+  readonly timeline: Timeline;
+  readonly lsn: Lsn;
+  readonly priority: number;
+  readonly location: string | null;
+}
+
+/** Whether a node's tags let it become primary at all. */
+export function mayBecomePrimary(tags: Tags): boolean {
+  return !tags.nofailover && tags.failoverPriority > 0;
+}
+
+/**
+ * Orders candidates, best first: the highest (timeline, LSN), then priority, then the former leader's location, then name.
+ * Position comes first because losing less beats every preference.
+ */
+export function compareCandidates(a: Candidate, b: Candidate, formerLocation: string | null): number {
+  if (a.timeline !== b.timeline) return b.timeline - a.timeline;
+  if (a.lsn !== b.lsn) return a.lsn > b.lsn ? -1 : 1;
+  if (a.priority !== b.priority) return b.priority - a.priority;
+  const aHome = a.location === formerLocation;
+  const bHome = b.location === formerLocation;
+  if (aHome !== bHome) return aHome ? -1 : 1;
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
+}
+
+/** The state of an election as this node sees it. */
+export interface Election {
+  /** The token the winner will hold. */
+  readonly token: FencingToken;
+  /** Those who have reported, best first. */
+  readonly ranked: readonly Candidate[];
+  /** Nodes that are there, may be promoted and have not reported yet. */
+  readonly missing: readonly NodeName[];
+  /** This node's own report for the token. */
+  readonly own: Ballot | null;
+}
+
+/** Reads the election from the recorded ballots (F2, F3). */
+export function electionOf(view: View, cluster: ClusterState): Election {
+  const token = nextToken(currentToken(cluster));
+  const formerHolder = cluster.lease.value?.holder ?? null;
+  const ranked: Candidate[] = [];
+  const missing: NodeName[] = [];
+  const own = cluster.nodes.get(view.self)?.value ?? null;
+  const there = view.others
+    .filter((node) => node.heardMs <= awayAfterMs(view.policy.ttlMs))
+    .map((node) => node.record);
+  for (const record of own === null ? there : [...there, own]) {
+    if (!mayBecomePrimary(record.tags)) continue;
+    if (record.ballot?.token === token) ranked.push(candidateOf(record, record.ballot));
+    else if (record.name !== view.self && record.systemIdentifier !== null && isUp(record))
+      missing.push(record.name);
+  }
+  const formerLocation =
+    formerHolder === null ? null : (cluster.nodes.get(formerHolder)?.value.location ?? null);
+  ranked.sort((a, b) => compareCandidates(a, b, formerLocation));
+  return { token, ranked, missing, own: own?.ballot?.token === token ? own.ballot : null };
+}
+
+function candidateOf(record: NodeRecord, ballot: Ballot): Candidate {
+  return {
+    name: record.name,
+    timeline: ballot.timeline,
+    lsn: ballot.lsn,
+    priority: record.tags.failoverPriority,
+    location: record.location,
+  };
+}
+
+/** Whether the node's PostgreSQL was up as a standby when it last said so, so that a report may be expected of it. */
+function isUp(record: NodeRecord): boolean {
+  return record.role === "standby" && (record.state === "streaming" || record.state === "replaying");
+}
+
+/**
+ * The best standby for a planned move or a handover by the holder, from what streams from it (after a crash: streamed);
+ * null = none. One further behind than `maxLagBytes` is left out; the others count as equal, since they receive the rest.
+ */
+export function bestStreamingStandby(view: View, maxLagBytes: number): NodeName | null {
+  const end = view.standbysSeenAt;
+  if (end === null) return null;
+  const ranked: Candidate[] = [];
+  for (const standby of view.standbys) {
+    const node = view.others.find((other) => other.record.name === standby.node);
+    if (node === undefined || node.heardMs > awayAfterMs(view.policy.ttlMs)) continue;
+    if (!mayBecomePrimary(node.record.tags) || lsnDistance(end, standby.flushLsn) > maxLagBytes) continue;
+    ranked.push({
+      name: standby.node,
+      timeline: 1 as Timeline,
+      lsn: end,
+      priority: node.record.tags.failoverPriority,
+      location: node.record.location,
+    });
+  }
+  ranked.sort((a, b) => compareCandidates(a, b, view.location));
+  return ranked[0]?.name ?? null;
+}
+
+/** The node a standby should stream from: `replicatefrom` while that node streams, else the leader; never itself or a loop. */
+export function upstreamFor(view: View, leader: NodeName): NodeName | null {
+  if (leader === view.self) return null;
+  const wanted = view.tags.replicatefrom;
+  if (wanted === null || wanted === leader || wanted === view.self) return leader;
+  const node = view.others.find((other) => other.record.name === wanted);
+  if (node === undefined || node.heardMs > awayAfterMs(view.policy.ttlMs)) return leader;
+  const serves =
+    node.record.role === "standby" && node.record.state === "streaming" && node.record.upstream !== view.self;
+  return serves ? wanted : leader;
+}
+
+/** Where a new copy should come from: a streaming standby tagged `clonefrom`, else the leader. */
+export function cloneSource(view: View, leader: NodeName, fromLeader: boolean): NodeName {
+  if (fromLeader) return leader;
+  const preferred = view.others
+    .filter(
+      (node) =>
+        node.record.tags.clonefrom && node.record.name !== leader && node.record.state === "streaming",
+    )
+    .filter((node) => node.heardMs <= awayAfterMs(view.policy.ttlMs))
+    .map((node) => node.record.name)
+    .sort();
+  return preferred[0] ?? leader;
+}

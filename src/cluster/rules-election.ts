@@ -1,0 +1,232 @@
+import { lsnDistance } from "../values/lsn.ts";
+import type { Rule, Verdict } from "./action.ts";
+import { electionOf, mayBecomePrimary, type Election } from "./candidates.ts";
+import type { LeaseRecord } from "./records.ts";
+import type { ClusterState } from "./state.ts";
+import type { View } from "./view.ts";
+
+/** How long a planned successor may take before the others step in. */
+export const successionGraceMs = 3000;
+/** How long an election waits for the report of a node that is there but silent. */
+export const ballotWaitMs = 1000;
+
+type OpenStanding = Extract<View["standing"], { kind: "expired" | "released" | "mine-lapsed" }>;
+
+/** The lease when nobody holds it: run out on this node's clock, or released (F1). */
+function open(view: View): OpenStanding | null {
+  const standing = view.standing;
+  return standing.kind === "expired" || standing.kind === "released" || standing.kind === "mine-lapsed"
+    ? standing
+    : null;
+}
+
+/** Whether this node has everything the releaser had: then no other report matters (F1). */
+function holdsEverything(view: View, lease: LeaseRecord): boolean {
+  return (
+    view.postgres.kind === "running" &&
+    view.postgres.role === "standby" &&
+    lease.lsn !== null &&
+    view.postgres.lsn >= lease.lsn &&
+    view.postgres.timeline === lease.timeline
+  );
+}
+
+/** Bytes this node's report is behind the last known end of the leader's WAL; null = unknown. */
+function lossBytes(election: Election, cluster: ClusterState): number | null {
+  const lease = cluster.lease.value;
+  const known = lease?.state === "released" && lease.lsn !== null ? lease.lsn : cluster.leaderLsn;
+  if (known === null || election.own === null) return null;
+  return Math.max(0, lsnDistance(known, election.own.lsn));
+}
+
+/** Who leads next, when nobody holds the lease (F1 to F4). */
+export const electionRules: readonly Rule[] = [
+  {
+    id: "E-00",
+    summary: "without the DCS nobody is elected; standbys go on serving reads",
+    answer: (view) => {
+      if (open(view) === null || view.dcs.reachable) return null;
+      return view.postgres.kind === "stopped" && view.retry.start.waitMs === 0
+        ? { action: { kind: "start-standby", upstream: null }, why: "to serve reads while the DCS is away" }
+        : { action: { kind: "wait" }, why: "the DCS does not answer" };
+    },
+  },
+  {
+    id: "E-01",
+    summary: "a failover that an operator asked for by name goes to that node (F8)",
+    answer: (view) => {
+      const standing = open(view);
+      const move = view.cluster?.move.value ?? null;
+      if (standing === null || view.cluster === null || move?.candidate !== view.self || move.leader !== null)
+        return null;
+      if (view.postgres.kind === "stopped")
+        return { action: { kind: "start-standby", upstream: null }, why: "to be promoted it must run first" };
+      if (view.postgres.kind !== "running" || view.postgres.role !== "standby") return null;
+      const election = electionOf(view, view.cluster);
+      if (election.own === null)
+        return { action: { kind: "ballot", token: election.token }, why: "an operator asked for this node" };
+      const loss = lossBytes(election, view.cluster);
+      const facts = { loss_bytes: loss, accept_loss: move.acceptLoss };
+      if ((loss ?? 0) > view.policy.maxLagOnFailoverBytes && !move.acceptLoss) {
+        const message = `${view.self} lacks ${loss ?? 0} bytes of the last known WAL`;
+        return {
+          action: { kind: "refuse-move", code: "SWITCHOVER_CANDIDATE_LAGGING", message },
+          why: message,
+          facts,
+        };
+      }
+      return { action: { kind: "take-lease", resume: false }, why: "an operator asked for this node", facts };
+    },
+  },
+  {
+    id: "E-02",
+    summary: "the named successor of a released lease that has everything takes it at once",
+    answer: (view) => {
+      const standing = open(view);
+      if (standing?.kind !== "released" || standing.lease.release?.candidate !== view.self) return null;
+      if (!mayBecomePrimary(view.tags)) return null;
+      if (!holdsEverything(view, standing.lease)) return null;
+      return {
+        action: { kind: "take-lease", resume: false },
+        why: `${standing.lease.holder} released the lease to this node, which has all its WAL`,
+        facts: { released: standing.lease.release.kind, token: standing.lease.token },
+      };
+    },
+  },
+  {
+    id: "E-03",
+    summary: "the successor named in a release is given time to take over",
+    answer: (view) => {
+      const standing = open(view);
+      if (standing?.kind !== "released" || standing.lease.release === null) return null;
+      const { candidate, kind } = standing.lease.release;
+      const graceMs = kind === "crash" ? view.policy.handoverWaitMs : successionGraceMs;
+      if (candidate === null || standing.openMs >= graceMs) return null;
+      if (candidate === view.self)
+        return view.postgres.kind === "running"
+          ? { action: { kind: "wait" }, why: "the last WAL is on its way" }
+          : null;
+      // The releaser itself gets ready to follow meanwhile, unless it may have to resume in place.
+      if (standing.mine && kind !== "crash" && view.postgres.kind === "stopped")
+        return { action: { kind: "start-standby", upstream: candidate }, why: `to follow ${candidate}` };
+      return { action: { kind: "wait" }, why: `${candidate} was named to take over` };
+    },
+  },
+  {
+    id: "E-04",
+    summary: "a releaser whose successor did not come resumes in place: that loses nothing (P7)",
+    answer: (view) => {
+      const standing = open(view);
+      if (standing?.kind !== "released" || !standing.mine || standing.lease.release?.kind !== "crash")
+        return null;
+      if (view.postgres.kind !== "stopped" || !view.postgres.wasPrimary || view.retry.start.failures >= 3)
+        return null;
+      if (standing.openMs < view.policy.handoverWaitMs)
+        return { action: { kind: "wait" }, why: "a standby that has everything may take over" };
+      return {
+        action: { kind: "take-lease", resume: true },
+        why: "no standby with all the WAL has taken over",
+        facts: { waited_ms: Math.round(standing.openMs) },
+      };
+    },
+  },
+  {
+    id: "E-05",
+    summary: "a node whose tags exclude it from leading waits for another",
+    answer: (view) => {
+      if (open(view) === null || mayBecomePrimary(view.tags)) return null;
+      return view.postgres.kind === "stopped" && view.retry.start.waitMs === 0
+        ? { action: { kind: "start-standby", upstream: null }, why: "to serve reads meanwhile" }
+        : { action: { kind: "wait" }, why: "the tags exclude this node from leading" };
+    },
+  },
+  {
+    id: "E-06",
+    summary: "failover: manual waits for a person",
+    answer: (view) => {
+      if (open(view) === null || view.policy.failover === "automatic") return null;
+      if (view.postgres.kind === "stopped" && view.retry.start.waitMs === 0)
+        return { action: { kind: "start-standby", upstream: null }, why: "to serve reads meanwhile" };
+      const message = "no node leads, and failover is set to manual";
+      return { action: { kind: "alarm", code: "NO_LEADER", message }, why: message };
+    },
+  },
+  {
+    id: "E-07",
+    summary: "to take part in an election PostgreSQL must run read-only (P1)",
+    answer: (view) => {
+      if (open(view) === null || view.postgres.kind !== "stopped") return null;
+      return view.retry.start.waitMs > 0
+        ? { action: { kind: "wait" }, why: "the last start failed a moment ago" }
+        : { action: { kind: "start-standby", upstream: null }, why: "nobody leads" };
+    },
+  },
+  {
+    id: "E-08",
+    summary: "each eligible node ends receiving and reports its position for the coming token (F2)",
+    answer: (view) => {
+      if (open(view) === null || view.cluster === null || view.postgres.kind !== "running") return null;
+      const election = electionOf(view, view.cluster);
+      return election.own === null
+        ? { action: { kind: "ballot", token: election.token }, why: `to report for token ${election.token}` }
+        : null;
+    },
+  },
+  {
+    id: "E-09",
+    summary: "an election waits for the reports of nodes that are there",
+    answer: (view) => {
+      const standing = open(view);
+      if (standing === null || view.cluster === null || view.postgres.kind !== "running") return null;
+      const election = electionOf(view, view.cluster);
+      if (election.missing.length === 0 || standing.openMs >= ballotWaitMs) return null;
+      return { action: { kind: "wait" }, why: `no report yet from ${election.missing.join(", ")}` };
+    },
+  },
+  {
+    id: "E-10",
+    summary: "the most advanced node takes the lease within max_lag_on_failover (F3, F4)",
+    answer: (view) =>
+      open(view) === null || view.cluster === null || view.postgres.kind !== "running"
+        ? null
+        : ranking(view, view.cluster),
+  },
+  {
+    id: "E-11",
+    summary: "a node whose PostgreSQL is not ready waits for the election of another",
+    answer: (view) =>
+      open(view) === null ? null : { action: { kind: "wait" }, why: `PostgreSQL is ${view.postgres.kind}` },
+  },
+];
+
+function ranking(view: View, cluster: ClusterState): Verdict {
+  const standing = open(view);
+  const election = electionOf(view, cluster);
+  const best = election.ranked[0];
+  const loss = lossBytes(election, cluster);
+  const facts: Record<string, string | number | null> = { token: election.token, loss_bytes: loss };
+  for (const candidate of election.ranked)
+    facts[`position of ${candidate.name}`] = `${candidate.timeline}/${candidate.lsn.toString(16)}`;
+  if (best?.name !== view.self)
+    return { action: { kind: "wait" }, why: `${best?.name ?? "nobody"} is the most advanced`, facts };
+  const releaserMayResume =
+    standing?.kind === "released" &&
+    standing.lease.release?.kind === "crash" &&
+    !standing.mine &&
+    standing.openMs < view.policy.ttlMs;
+  if ((loss ?? 0) > 0 && releaserMayResume)
+    return {
+      action: { kind: "wait" },
+      why: `${standing.lease.holder} has ${loss ?? 0} bytes more and may resume in place`,
+      facts,
+    };
+  if ((loss ?? 0) > view.policy.maxLagOnFailoverBytes) {
+    const message = `the most advanced node lacks ${loss ?? 0} bytes, more than max_lag_on_failover (${view.policy.maxLagOnFailoverBytes})`;
+    return { action: { kind: "alarm", code: "NO_LEADER", message }, why: message, facts };
+  }
+  return {
+    action: { kind: "take-lease", resume: false },
+    why: "the most advanced of those who reported",
+    facts,
+  };
+}

@@ -1,0 +1,90 @@
+import type { Rule } from "./action.ts";
+import { cloneSource, upstreamFor } from "./candidates.ts";
+import { examineAfterMs } from "./policy.ts";
+
+/** What a node does while another holds a live lease. */
+export const followerRules: readonly Rule[] = [
+  {
+    id: "F-01",
+    summary: "a re-initialisation that was asked for is carried out",
+    answer: (view) => {
+      if (
+        view.standing.kind !== "other" ||
+        view.request?.kind !== "reinit" ||
+        view.standing.lease.state !== "serving"
+      )
+        return null;
+      const source = cloneSource(view, view.standing.lease.holder, view.request.fromLeader);
+      return { action: { kind: "reinit", source }, why: "requested", facts: { source } };
+    },
+  },
+  {
+    id: "F-02",
+    summary: "a restart that was asked for is carried out",
+    answer: (view) =>
+      view.standing.kind === "other" && view.request?.kind === "restart" && view.postgres.kind === "running"
+        ? { action: { kind: "restart" }, why: "requested" }
+        : null,
+  },
+  {
+    id: "F-03",
+    summary: "a stopped node rejoins: as it is, rewound, or copied anew",
+    answer: (view) => {
+      if (view.standing.kind !== "other" || view.postgres.kind !== "stopped") return null;
+      if (view.standing.lease.state !== "serving")
+        return { action: { kind: "wait" }, why: `${view.standing.lease.holder} is being promoted` };
+      const backoff = view.retry.rejoin;
+      if (backoff.waitMs > 0) {
+        const message = `rejoining failed ${backoff.failures} times; the next try is in ${Math.ceil(backoff.waitMs / 1000)} s`;
+        return backoff.failures >= view.policy.reclone.attempts
+          ? { action: { kind: "alarm", code: "CLONE_FAILED", message }, why: message }
+          : { action: { kind: "wait" }, why: message };
+      }
+      const leader = view.standing.lease.holder;
+      return {
+        action: { kind: "rejoin", leader },
+        why: `${leader} leads with token ${view.standing.lease.token}`,
+        facts: { leader },
+      };
+    },
+  },
+  {
+    id: "F-04",
+    summary: "a standby that has not streamed for a while is examined for divergence and missing WAL",
+    answer: (view) => {
+      if (view.standing.kind !== "other" || view.postgres.kind !== "running" || view.postgres.streaming)
+        return null;
+      const leader = view.standing.lease.holder;
+      if (view.standing.lease.state !== "serving" || view.postgres.upstream !== upstreamFor(view, leader))
+        return null;
+      if (view.postgres.silentMs < examineAfterMs) return null;
+      if (view.retry.rejoin.waitMs > 0) return null;
+      return {
+        action: { kind: "examine", leader },
+        why: `not streaming for ${Math.round(view.postgres.silentMs)} ms`,
+        facts: { leader },
+      };
+    },
+  },
+  {
+    id: "F-10",
+    summary: "a standby follows its upstream",
+    answer: (view) => {
+      if (view.standing.kind !== "other" || view.postgres.kind !== "running") return null;
+      const upstream = upstreamFor(view, view.standing.lease.holder);
+      return {
+        action: { kind: "follow", upstream },
+        why: view.postgres.upstream === upstream ? "as configured" : "the upstream changed",
+        facts: { upstream },
+      };
+    },
+  },
+  {
+    id: "F-11",
+    summary: "a standby that is starting is waited for",
+    answer: (view) =>
+      view.standing.kind === "other" && view.postgres.kind === "starting"
+        ? { action: { kind: "wait" }, why: "PostgreSQL is starting" }
+        : null,
+  },
+];

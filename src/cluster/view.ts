@@ -1,0 +1,114 @@
+import type { FaultCode } from "../values/fault.ts";
+import type { Lsn } from "../values/lsn.ts";
+import type { NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
+import type { Policy } from "./policy.ts";
+import type { LeaseRecord, NodeRecord, PostgresRole, Tags } from "./records.ts";
+import type { ClusterState } from "./state.ts";
+
+/**
+ * Everything one round decides from: one frozen picture, ages instead of points in time, no clock.
+ * The agent builds it (agent/observe.ts), the simulator builds the same.
+ */
+export interface View {
+  readonly self: NodeName;
+  readonly tags: Tags;
+  readonly location: string | null;
+  readonly policy: Policy;
+  readonly dcs: { readonly reachable: boolean; readonly silentMs: number | null };
+  /** The decoded DCS; null before the first contact. */
+  readonly cluster: ClusterState | null;
+  readonly standing: Standing;
+  /** The other nodes that ever registered, with how long ago each was heard. */
+  readonly others: readonly NodeView[];
+  readonly postgres: LocalPostgres;
+  /** The standbys that stream from here, with what they have flushed; after a crash: as last seen. */
+  readonly standbys: readonly { readonly node: NodeName; readonly flushLsn: Lsn }[];
+  /** The end of WAL here when `standbys` was seen; null = never a primary under this agent. */
+  readonly standbysSeenAt: Lsn | null;
+  /** Long work in progress on this node. */
+  readonly operation: { readonly kind: string } | null;
+  /** A request of an operator to this very node. */
+  readonly request: LocalRequest | null;
+  /** Milliseconds until the recorded move is due; 0 or less = now; null = no request. */
+  readonly moveDueMs: number | null;
+  /** What failed lately here, and how long to wait before it may be tried again. */
+  readonly retry: RetryView;
+}
+
+/** What the lease means here and now, by this node's own clock (P2). */
+export type Standing =
+  /** The DCS has not been read yet. */
+  | { readonly kind: "unknown" }
+  /** No lease was ever written. */
+  | { readonly kind: "none" }
+  /** This node holds it and its own deadline has not passed. */
+  | { readonly kind: "mine"; readonly lease: LeaseRecord; readonly remainingMs: number }
+  /** The record names this node, but its own deadline has passed or it has not renewed since its start. */
+  | { readonly kind: "mine-lapsed"; readonly lease: LeaseRecord; readonly openMs: number }
+  /** Another holds it, and it has not run out on this node's clock. */
+  | { readonly kind: "other"; readonly lease: LeaseRecord; readonly remainingMs: number }
+  /** Another's has run out on this node's clock `openMs` ago. */
+  | { readonly kind: "expired"; readonly lease: LeaseRecord; readonly openMs: number }
+  /** It was given up; `openMs` since this node saw it. */
+  | {
+      readonly kind: "released";
+      readonly lease: LeaseRecord;
+      readonly mine: boolean;
+      readonly openMs: number;
+    };
+
+export interface NodeView {
+  readonly record: NodeRecord;
+  /** Milliseconds since its record last grew, on this node's clock; Infinity = never since this agent started. */
+  readonly heardMs: number;
+}
+
+/** The local PostgreSQL, reduced to what decisions need. */
+export type LocalPostgres =
+  | { readonly kind: "empty" }
+  | { readonly kind: "unusable"; readonly code: FaultCode; readonly message: string }
+  | {
+      readonly kind: "stopped";
+      readonly systemIdentifier: SystemIdentifier;
+      readonly timeline: Timeline;
+      /** It was a primary when it ended. */
+      readonly wasPrimary: boolean;
+      /** It was shut down, not killed. */
+      readonly clean: boolean;
+      /** Processes of it are left (P3: not dead yet). */
+      readonly remnants: boolean;
+    }
+  /** A postmaster runs, but does not answer (yet). */
+  | { readonly kind: "starting"; readonly ours: boolean; readonly forMs: number }
+  | {
+      readonly kind: "running";
+      readonly ours: boolean;
+      readonly role: PostgresRole;
+      readonly systemIdentifier: SystemIdentifier;
+      readonly timeline: Timeline;
+      readonly lsn: Lsn;
+      readonly streaming: boolean;
+      /** The node its configuration points to; null = nowhere or unknown. */
+      readonly upstream: NodeName | null;
+      /** How long it has not been streaming; 0 while it is. */
+      readonly silentMs: number;
+    };
+
+/** A request of an operator to one node. */
+export type LocalRequest =
+  | { readonly kind: "restart" }
+  | { readonly kind: "reinit"; readonly fromLeader: boolean }
+  /** The agent is to end and take its PostgreSQL down with it. */
+  | { readonly kind: "shutdown" };
+
+/** Milliseconds to wait before each may be tried again (0 = now), and how often it failed in a row. */
+export interface RetryView {
+  readonly start: Backoff;
+  readonly rejoin: Backoff;
+  readonly clone: Backoff;
+  readonly promote: Backoff;
+}
+export interface Backoff {
+  readonly failures: number;
+  readonly waitMs: number;
+}

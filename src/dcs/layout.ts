@@ -1,0 +1,275 @@
+/**
+ * The keys of one cluster below `/<namespace>/<scope>/` and the form of their values. The plain names are those the field's
+ * tools read (Patroni's layout); what they do not know stands under `pgherd/`, and only that and `config`, `failover`,
+ * `initialize` are read back. Unknown fields are ignored, records that make no sense are reported and treated as absent.
+ */
+import { z } from "zod";
+import { nodeStates, type HistoryEntry, type NodeRecord } from "../cluster/records.ts";
+import type { ClusterState, Initialization, Versioned } from "../cluster/state.ts";
+import { formatLsn, parseLsn, type Lsn } from "../values/lsn.ts";
+import {
+  parseNodeName,
+  parseSystemIdentifier,
+  parseTimeline,
+  parseToken,
+  type NodeName,
+} from "../values/names.ts";
+import type { WallTime } from "../values/time.ts";
+import type { DcsEntry } from "./dcs.ts";
+
+export const keys = {
+  initialize: "initialize",
+  config: "config",
+  leader: "leader",
+  failover: "failover",
+  history: "history",
+  status: "status",
+  sync: "sync",
+  member: (node: NodeName): string => `members/${node}`,
+  lease: "pgherd/lease",
+  durability: "pgherd/durability",
+  node: (node: NodeName): string => `pgherd/nodes/${node}`,
+  forks: "pgherd/history",
+  moveOutcome: "pgherd/move_outcome",
+  secrets: "pgherd/secrets",
+} as const;
+
+const nodePrefix = "pgherd/nodes/";
+
+function branded<T>(parse: (text: string) => T | undefined, what: string): z.ZodType<T, unknown> {
+  return z.string().transform((text, context) => {
+    const value = parse(text);
+    if (value !== undefined) return value;
+    context.addIssue({ code: "custom", message: `not a ${what}` });
+    return z.NEVER;
+  }) as unknown as z.ZodType<T, unknown>;
+}
+
+function brandedNumber<T>(parse: (value: number) => T | undefined, what: string): z.ZodType<T, unknown> {
+  return z.number().transform((number, context) => {
+    const value = parse(number);
+    if (value !== undefined) return value;
+    context.addIssue({ code: "custom", message: `not a ${what}` });
+    return z.NEVER;
+  }) as unknown as z.ZodType<T, unknown>;
+}
+
+const nodeName = branded(parseNodeName, "node name");
+const lsn = branded(parseLsn, "WAL position");
+const systemIdentifier = branded(parseSystemIdentifier, "system identifier");
+const timeline = brandedNumber(parseTimeline, "timeline number");
+const token = brandedNumber(parseToken, "token");
+const wallTime = z.string() as unknown as z.ZodType<WallTime, unknown>;
+const scalar = z.union([z.string(), z.number(), z.boolean()]);
+
+const leaseSchema = z.object({
+  holder: nodeName,
+  token,
+  renewal: z.number(),
+  ttlMs: z.number().positive(),
+  state: z.enum(["elected", "serving", "released"]),
+  timeline,
+  reservedTimeline: timeline,
+  lsn: lsn.nullable(),
+  release: z
+    .object({
+      kind: z.enum(["switchover", "shutdown", "crash"]),
+      candidate: nodeName.nullable(),
+      at: wallTime,
+    })
+    .nullable(),
+});
+
+const tagsSchema = z.object({
+  nofailover: z.boolean(),
+  noloadbalance: z.boolean(),
+  clonefrom: z.boolean(),
+  nosync: z.boolean(),
+  replicatefrom: nodeName.nullable(),
+  failoverPriority: z.number(),
+  free: z.record(z.string(), scalar),
+});
+
+const nodeSchema: z.ZodType<NodeRecord, unknown> = z.object({
+  name: nodeName,
+  nodeId: z.string(),
+  incarnation: z.string(),
+  agentId: z.string(),
+  sequence: z.number(),
+  agentVersion: z.string(),
+  host: z.string(),
+  port: z.number(),
+  apiUrl: z.string(),
+  location: z.string().nullable(),
+  tags: tagsSchema,
+  systemIdentifier: systemIdentifier.nullable(),
+  state: z.enum(nodeStates),
+  role: z.enum(["primary", "standby"]).nullable(),
+  serverVersion: z.number().nullable(),
+  timeline: timeline.nullable(),
+  lsn: lsn.nullable(),
+  replayedLsn: lsn.nullable(),
+  upstream: nodeName.nullable(),
+  streaming: z.boolean(),
+  oldestWalLsn: lsn.nullable(),
+  pendingRestart: z.array(z.string()),
+  ballot: z.object({ token, timeline, lsn }).nullable(),
+  problem: z.object({ code: z.string(), message: z.string() }).nullable(),
+  operation: z
+    .object({
+      kind: z.string(),
+      step: z.string(),
+      doneBytes: z.number().nullable(),
+      totalBytes: z.number().nullable(),
+      startedAt: wallTime,
+    })
+    .nullable(),
+  since: wallTime,
+  writtenAt: wallTime,
+});
+
+const historySchema = z.array(
+  z.object({
+    timeline,
+    forkLsn: lsn,
+    reason: z.string(),
+    at: wallTime,
+    newTimeline: timeline,
+    newLeader: nodeName,
+    token,
+  }),
+);
+
+const durabilitySchema = z
+  .array(
+    z.object({ token, primary: nodeName, members: z.array(nodeName), required: z.number().int().min(0) }),
+  )
+  .max(8);
+
+const moveSchema = z
+  .object({
+    id: z.string().nullish(),
+    leader: nodeName.nullish(),
+    member: nodeName.nullish(),
+    scheduled_at: wallTime.nullish(),
+    accept_loss: z.boolean().nullish(),
+  })
+  .transform((move) => ({
+    id: move.id ?? null,
+    leader: move.leader ?? null,
+    candidate: move.member ?? null,
+    scheduledAt: move.scheduled_at ?? null,
+    acceptLoss: move.accept_loss ?? false,
+  }));
+
+const moveOutcomeSchema = z.object({
+  id: z.string().nullable(),
+  done: z.boolean(),
+  leader: nodeName.nullable(),
+  code: z.string().nullable(),
+  message: z.string(),
+  at: wallTime,
+});
+
+/** JSON with LSNs as PostgreSQL writes them; the reverse of the schemas above. */
+export function encodeRecord(record: unknown): string {
+  return JSON.stringify(record, (_key, value: unknown) =>
+    typeof value === "bigint" ? formatLsn(value as Lsn) : value,
+  );
+}
+
+/** Patroni's `history` key: `[[timeline, lsn, reason, time, new leader], ...]`. */
+export function encodePatroniHistory(history: readonly HistoryEntry[]): string {
+  return JSON.stringify(
+    history.map((entry) => [entry.timeline, Number(entry.forkLsn), entry.reason, entry.at, entry.newLeader]),
+  );
+}
+
+type Garbage = { readonly key: string; readonly problem: string };
+
+/** Decodes snapshots of the store; remembers what each key decoded to, so that only changed keys cost anything. */
+export class StateDecoder {
+  readonly #memo = new Map<string, { version: number; value: unknown; problem: string | null }>();
+
+  /** The cluster's state from all its keys. Never throws: what cannot be understood is listed in `garbage`. */
+  decode(revision: number, entries: ReadonlyMap<string, DcsEntry>): ClusterState {
+    const garbage: Garbage[] = [];
+    const read = <T>(key: string, parse: (text: string) => T, absent: T): Versioned<T> =>
+      this.#read(entries, garbage, key, parse, absent);
+    const nodes = new Map<NodeName, Versioned<NodeRecord>>();
+    for (const key of entries.keys()) {
+      if (!key.startsWith(nodePrefix)) continue;
+      const node = read(key, (text): NodeRecord | null => nodeSchema.parse(JSON.parse(text)), null);
+      if (node.value !== null) nodes.set(node.value.name, { value: node.value, version: node.version });
+    }
+    return {
+      revision,
+      initialization: read<Initialization>(
+        keys.initialize,
+        (text) =>
+          text === ""
+            ? { kind: "bootstrapping" }
+            : { kind: "initialized", systemIdentifier: systemIdentifier.parse(text) },
+        { kind: "absent" },
+      ),
+      lease: read(keys.lease, (text) => leaseSchema.parse(JSON.parse(text)), null),
+      nodes,
+      history: read(keys.forks, (text): readonly HistoryEntry[] => historySchema.parse(JSON.parse(text)), []),
+      move: read(
+        keys.failover,
+        (text) => {
+          const move = moveSchema.parse(JSON.parse(text));
+          return move.leader === null && move.candidate === null ? null : move;
+        },
+        null,
+      ),
+      moveOutcome: read(keys.moveOutcome, (text) => moveOutcomeSchema.parse(JSON.parse(text)), null),
+      durability: read(keys.durability, (text) => durabilitySchema.parse(JSON.parse(text)), []),
+      leaderLsn: read(
+        keys.status,
+        (text): Lsn | null =>
+          BigInt(z.object({ optime: z.number().int().min(0) }).parse(JSON.parse(text)).optime) as Lsn,
+        null,
+      ).value,
+      settings: read(keys.config, (text): string | null => text, null),
+      garbage,
+    };
+  }
+
+  #read<T>(
+    entries: ReadonlyMap<string, DcsEntry>,
+    garbage: Garbage[],
+    key: string,
+    parse: (text: string) => T,
+    absent: T,
+  ): Versioned<T> {
+    const entry = entries.get(key);
+    if (entry === undefined) {
+      this.#memo.delete(key);
+      return { value: absent, version: 0 };
+    }
+    let known = this.#memo.get(key);
+    if (known?.version !== entry.version) {
+      known = { version: entry.version, ...attempt(() => parse(entry.value), absent) };
+      this.#memo.set(key, known);
+    }
+    if (known.problem !== null) garbage.push({ key, problem: known.problem });
+    return { value: known.value as T, version: entry.version };
+  }
+}
+
+function attempt<T>(parse: () => T, absent: T): { value: T; problem: string | null } {
+  try {
+    return { value: parse(), problem: null };
+  } catch (thrown) {
+    return { value: absent, problem: firstProblem(thrown) };
+  }
+}
+
+function firstProblem(thrown: unknown): string {
+  if (thrown instanceof z.ZodError) {
+    const issue = thrown.issues[0];
+    return issue === undefined ? "invalid" : `${issue.path.join(".") || "value"}: ${issue.message}`;
+  }
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
