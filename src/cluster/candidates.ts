@@ -86,7 +86,10 @@ function isUp(record: NodeRecord): boolean {
  * The best standby for a planned move or a handover by the holder, from what streams from it (after a crash: streamed);
  * null = none. One further behind than `maxLagBytes` is left out; the others count as equal, since they receive the rest.
  */
-export function bestStreamingStandby(view: View, maxLagBytes: number): NodeName | null {
+export function bestStreamingStandby(
+  view: Pick<View, "others" | "policy" | "location" | "standbys" | "standbysSeenAt">,
+  maxLagBytes: number,
+): NodeName | null {
   const end = view.standbysSeenAt;
   if (end === null) return null;
   const ranked: Candidate[] = [];

@@ -1,0 +1,95 @@
+import type { LeaseRecord } from "../cluster/records.ts";
+import { currentToken } from "../cluster/state.ts";
+import type { DcsWrite } from "../dcs/dcs.ts";
+import { keys } from "../dcs/layout.ts";
+import { Fault } from "../values/fault.ts";
+import { nextToken, type Timeline } from "../values/names.ts";
+import { declareServing } from "./act-leadership.ts";
+import type { AgentContext } from "./context.ts";
+import { dcsTimeoutMs } from "./context.ts";
+import type { Executor } from "./executors.ts";
+import { postgresSettings } from "./postgres-settings.ts";
+
+/** The first lease, or the next one over a bootstrap that was not finished. */
+async function claim(context: AgentContext, timeline: Timeline, initialize: string): Promise<boolean> {
+  const { mirror, keeper, options, secrets, settings } = context;
+  const state = await mirror.refresh(dcsTimeoutMs(settings().ttlMs));
+  const lease: LeaseRecord = {
+    holder: options.node,
+    token: nextToken(currentToken(state)),
+    renewal: (state.lease.value?.renewal ?? 0) + 1,
+    ttlMs: settings().ttlMs,
+    state: "elected",
+    timeline,
+    reservedTimeline: timeline,
+    lsn: null,
+    release: null,
+  };
+  const known = mirror.entry(keys.secrets);
+  const offered = known?.value ?? secrets.offer();
+  const writes: DcsWrite[] = [
+    { key: keys.initialize, value: initialize },
+    { key: keys.leader, value: options.node },
+  ];
+  if (known === undefined) writes.push({ key: keys.secrets, value: offered });
+  if (state.settings.value === null)
+    writes.push({ key: keys.config, value: JSON.stringify(options.bootstrap.settings) });
+  const won = await keeper.take(lease, state.lease, {
+    checks: [
+      { key: keys.initialize, version: state.initialization.version },
+      { key: keys.secrets, version: known?.version ?? 0 },
+      { key: keys.config, version: state.settings.version },
+    ],
+    writes,
+  });
+  if (won) await secrets.adopt(offered);
+  return won;
+}
+
+/** Contends for making the cluster: whoever writes `initialize` and the first lease together has won. */
+export const claimBootstrap: Executor<{ kind: "claim-bootstrap" }> = async ({ context }) => {
+  const won = await claim(context, 1 as Timeline, "");
+  context.log("info", "bootstrap.claim", { won });
+};
+
+/** initdb, first start able to write, roles, then serving. Begins anew over the leftovers of an earlier try. */
+export const bootstrap: Executor<{ kind: "bootstrap" }> = async ({ context, step }) => {
+  const { instance, options, keeper, journal } = context;
+  const facts = await instance.inspect();
+  if (facts.kind === "running") await instance.kill();
+  if (facts.kind !== "empty" && facts.kind !== "unusable") {
+    step("setting leftovers aside");
+    await instance.retireDataDirectory();
+  }
+  step("initdb");
+  const settings = postgresSettings(context);
+  await instance.bootstrap({
+    initdbOptions: options.bootstrap.initdbOptions,
+    dataChecksums: options.bootstrap.dataChecksums,
+    settings,
+  });
+  step("starting");
+  await instance.startPrimary(settings, options.startTimeoutMs);
+  const started = await instance.inspect();
+  if (started.kind !== "running" || started.sql === null)
+    throw new Fault("POSTGRES_START_FAILED", "The new PostgreSQL does not answer.");
+  step("declaring");
+  const identifier = started.sql.systemIdentifier;
+  const done = await keeper.change((lease) => lease, {
+    checks: [],
+    writes: [{ key: keys.initialize, value: identifier }],
+  });
+  if (!done) throw new Fault("LOST_LEADERSHIP", "Another node makes the cluster now.");
+  await declareServing(context);
+  journal.event("cluster_bootstrapped", true, `the cluster ${options.cluster} was made by ${options.node}`, {
+    system_identifier: identifier,
+  });
+};
+
+/** Founds the cluster on the data directory that is here. */
+export const adopt: Executor<{ kind: "adopt" }> = async ({ context }) => {
+  const facts = await context.instance.inspect();
+  if (facts.kind !== "stopped") return;
+  const won = await claim(context, facts.control.timeline, facts.control.systemIdentifier);
+  context.log("info", "adopt.claim", { won, system_identifier: facts.control.systemIdentifier });
+};

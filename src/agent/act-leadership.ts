@@ -1,0 +1,283 @@
+import type { HistoryEntry, LeaseRecord, MoveOutcome, ReleaseFacts } from "../cluster/records.ts";
+import { currentToken, highestTimeline, type ClusterState } from "../cluster/state.ts";
+import type { DcsWrite } from "../dcs/dcs.ts";
+import { encodePatroniHistory, encodeRecord, keys } from "../dcs/layout.ts";
+import { Fault } from "../values/fault.ts";
+import { formatLsn, type Lsn } from "../values/lsn.ts";
+import { nextTimeline, nextToken, type NodeName, type Timeline } from "../values/names.ts";
+import { elapsedMs } from "../values/time.ts";
+import type { AgentContext } from "./context.ts";
+import { dcsTimeoutMs } from "./context.ts";
+import type { Executor } from "./executors.ts";
+import { runFenceCommand } from "./fence-command.ts";
+import { postgresSettings } from "./postgres-settings.ts";
+import { upstreamAddress } from "./observe.ts";
+
+/** F4: one transaction makes this node the holder, if the lease and the durability record are still what was decided from. */
+export const takeLease: Executor<{ kind: "take-lease"; resume: boolean }> = async ({
+  context,
+  action,
+  decision,
+  step,
+}) => {
+  const { mirror, keeper, options, journal } = context;
+  const timeoutMs = dcsTimeoutMs(context.settings().ttlMs);
+  const before = await mirror.refresh(timeoutMs);
+  const lease = before.lease.value;
+  if (!stillOpen(context, before)) return;
+  if (lease !== null && lease.holder !== options.node) {
+    step("fence command");
+    await runFenceCommand(context, lease.holder);
+  }
+  const timeline = action.resume && lease !== null ? lease.timeline : nextTimeline(highestTimeline(before));
+  const reserved = Math.max(timeline, lease?.reservedTimeline ?? 1) as Timeline;
+  const record: LeaseRecord = {
+    holder: options.node,
+    token: nextToken(currentToken(before)),
+    renewal: (lease?.renewal ?? 0) + 1,
+    ttlMs: context.settings().ttlMs,
+    state: "elected",
+    timeline,
+    reservedTimeline: reserved,
+    lsn: null,
+    release: null,
+  };
+  const won = await keeper.take(record, before.lease, {
+    checks: [{ key: keys.durability, version: before.durability.version }],
+    writes: [{ key: keys.leader, value: options.node }],
+  });
+  context.log("info", "lease.take", { won, token: record.token, timeline, rule: decision.rule });
+  if (won) {
+    context.notebook.ballot = null;
+    journal.event("leader_changed", true, `${options.node} holds the lease with token ${record.token}`, {
+      leader: options.node,
+      former_leader: lease?.holder ?? null,
+      token: record.token,
+    });
+  }
+};
+
+/** Whether the lease as just read linearizably is still one that may be taken. */
+function stillOpen(context: AgentContext, state: ClusterState): boolean {
+  const standing = context.keeper.standing();
+  return (
+    state.lease.value === null ||
+    standing.kind === "released" ||
+    standing.kind === "expired" ||
+    standing.kind === "none"
+  );
+}
+
+/** F5: promotes to the reserved timeline and serves. */
+export const promote: Executor<{ kind: "promote"; timeline: Timeline }> = async (execution) => {
+  const { context, action, step } = execution;
+  const { instance, notebook, journal, clock } = context;
+  const started = clock.now();
+  step("promoting");
+  try {
+    await instance.promote(action.timeline, Math.max(10_000, context.settings().ttlMs * 4));
+  } catch (thrown) {
+    notebook.failed("promote", 500, 5000);
+    journal.event("promote_failed", false, thrown instanceof Error ? thrown.message : String(thrown));
+    throw thrown;
+  }
+  notebook.succeeded("promote");
+  notebook.upstream = undefined;
+  step("declaring");
+  await declareServing(context);
+  journal.event("promoted", true, `${context.options.node} is primary on timeline ${action.timeline}`, {
+    timeline: action.timeline,
+    ms: Math.round(elapsedMs(started, clock.now())),
+  });
+  // Others can be rewound only after the new timeline is in the control file (before PostgreSQL 16); nobody waits for it.
+  void instance.checkpoint(600_000).catch((thrown: unknown) => {
+    context.log("warn", "postgres.checkpoint_failed", { message: String(thrown) });
+  });
+};
+
+/** The promotion is done: says so in the lease, and in what outside tools read. */
+export const serve: Executor<{ kind: "declare-serving" }> = async ({ context }) => {
+  await declareServing(context);
+};
+
+/** Sets the lease to serving, appends history, settles a recorded move: one transaction. */
+export async function declareServing(context: AgentContext): Promise<void> {
+  const { mirror, keeper, options, instance, clock } = context;
+  const state = mirror.state;
+  if (state === null) return;
+  const history = [...state.history.value];
+  const last = history.at(-1);
+  let timeline: Timeline | null = null;
+  const held = keeper.standing();
+  if (held.kind !== "mine") throw new Fault("LOST_LEADERSHIP", "The lease was lost during the promotion.");
+  timeline = held.lease.timeline;
+  const forks = await instance.timelineForks(timeline);
+  const fork = forks?.at(-1);
+  if (fork !== undefined && last?.newTimeline !== timeline) {
+    history.push({
+      timeline: fork.timeline,
+      forkLsn: fork.endLsn,
+      reason: reasonOf(state),
+      at: clock.wall(),
+      newTimeline: timeline,
+      newLeader: options.node,
+      token: held.lease.token,
+    });
+  }
+  const kept = history.slice(-context.settings().historyLimit);
+  const writes: DcsWrite[] = [
+    { key: keys.leader, value: options.node },
+    ...historyWrites(kept),
+    ...moveDone(context, state),
+  ];
+  const done = await keeper.change((lease) => ({ ...lease, state: "serving" }), { checks: [], writes });
+  if (!done) throw new Fault("LOST_LEADERSHIP", "Another node leads now.");
+}
+
+function reasonOf(state: ClusterState): string {
+  const lease = state.lease.value;
+  const move = state.move.value;
+  if (move !== null && move.leader === null) return "failover asked for by an operator";
+  if (lease === null) return "bootstrap";
+  if (move !== null) return "switchover";
+  return "no recovery target specified";
+}
+
+function historyWrites(history: readonly HistoryEntry[]): DcsWrite[] {
+  return [
+    { key: keys.forks, value: encodeRecord(history) },
+    { key: keys.history, value: encodePatroniHistory(history) },
+  ];
+}
+
+/** Settles a recorded move, whoever leads now. */
+function moveDone(context: AgentContext, state: ClusterState): DcsWrite[] {
+  const move = state.move.value;
+  if (move === null) return [];
+  const done = move.candidate === null || move.candidate === context.options.node;
+  return [
+    { key: keys.failover, value: "{}" },
+    {
+      key: keys.moveOutcome,
+      value: encodeRecord({
+        id: move.id,
+        done: true,
+        leader: context.options.node,
+        code: null,
+        message: done
+          ? `${context.options.node} is the primary now`
+          : `${context.options.node} took over instead of ${move.candidate ?? ""}`,
+        at: context.clock.wall(),
+      } satisfies MoveOutcome),
+    },
+  ];
+}
+
+/** Forgets the recorded request and says why it was refused. */
+export const refuseMove: Executor<{ kind: "refuse-move"; code: Fault["code"]; message: string }> = async ({
+  context,
+  action,
+}) => {
+  const state = context.mirror.state;
+  if (state?.move.value == null) return;
+  await context.dcs.transact(
+    {
+      checks: [{ key: keys.failover, version: state.move.version }],
+      writes: [
+        { key: keys.failover, value: "{}" },
+        {
+          key: keys.moveOutcome,
+          value: encodeRecord({
+            id: state.move.value.id,
+            done: false,
+            leader: state.lease.value?.holder ?? null,
+            code: action.code,
+            message: action.message,
+            at: context.clock.wall(),
+          } satisfies MoveOutcome),
+        },
+      ],
+    },
+    dcsTimeoutMs(context.settings().ttlMs),
+  );
+  context.journal.event("switchover_failed", false, action.message, { code: action.code });
+};
+
+/** Releases the lease with the end of WAL (P7, F1): from here only F4 makes a new holder. */
+async function release(
+  context: AgentContext,
+  kind: ReleaseFacts["kind"],
+  candidate: NodeName | null,
+  lsn: Lsn | null,
+): Promise<void> {
+  const { keeper, clock } = context;
+  const done = await keeper.change((lease) => ({
+    ...lease,
+    state: "released",
+    lsn,
+    release: { kind, candidate, at: clock.wall() },
+  }));
+  context.log("info", "lease.released", { done, kind, candidate, lsn: lsn === null ? null : formatLsn(lsn) });
+}
+
+/** P7: PostgreSQL is dead; sees that no process is left, reads where its WAL ends, and lets another take over. */
+export const handover: Executor<{ kind: "handover"; candidate: NodeName | null }> = async ({
+  context,
+  action,
+  step,
+}) => {
+  const { instance, journal } = context;
+  step("ending what is left");
+  const facts = await instance.inspect();
+  let lsn: Lsn | null = null;
+  if (facts.kind === "running" && facts.sql?.inRecovery === true) lsn = facts.sql.lsn;
+  else if (facts.kind !== "empty" && facts.kind !== "unusable") {
+    await instance.kill();
+    step("reading the end of WAL");
+    lsn = await instance.endOfWal();
+  }
+  step("releasing");
+  await release(context, "crash", action.candidate, lsn);
+  journal.event(
+    "handover",
+    true,
+    `released the lease${action.candidate === null ? "" : ` to ${action.candidate}`}`,
+    {
+      candidate: action.candidate,
+      lsn: lsn === null ? null : formatLsn(lsn),
+    },
+  );
+};
+
+/** The planned move: a small checkpoint, a clean stop, release with the end of the shutdown checkpoint, follow. */
+export const switchover: Executor<{ kind: "switchover"; candidate: NodeName }> = async ({
+  context,
+  action,
+  step,
+  signal,
+}) => {
+  const { instance, journal, options, notebook } = context;
+  journal.event("switchover_started", true, `moving the primary to ${action.candidate}`, {
+    candidate: action.candidate,
+  });
+  step("checkpoint");
+  await instance.checkpoint(600_000);
+  if (signal.aborted) return;
+  step("stopping");
+  await instance.stop("fast", options.stopTimeoutMs);
+  step("reading the end of WAL");
+  const lsn = await instance.endOfWal();
+  step("releasing");
+  await release(context, "switchover", action.candidate, lsn);
+  step("starting as standby");
+  const upstream = upstreamAddress(context, action.candidate);
+  await instance.startStandby(upstream, postgresSettings(context), 0);
+  notebook.upstream = action.candidate;
+  journal.event("demoted", true, `${options.node} follows ${action.candidate}`, { leader: action.candidate });
+};
+
+/** What a leader does when its agent ends: a clean stop, and the lease to whoever streams. */
+export async function releaseForShutdown(context: AgentContext, candidate: NodeName | null): Promise<void> {
+  const lsn = await context.instance.endOfWal();
+  await release(context, "shutdown", candidate, lsn);
+}

@@ -1,0 +1,365 @@
+import { planRejoin, type RejoinPlan } from "../cluster/rejoin.ts";
+import { bestStreamingStandby } from "../cluster/candidates.ts";
+import type { PostgresFacts } from "../postgres/instance.ts";
+import { Fault } from "../values/fault.ts";
+import { formatLsn, type Lsn } from "../values/lsn.ts";
+import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
+import { elapsedMs } from "../values/time.ts";
+import { releaseForShutdown } from "./act-leadership.ts";
+import type { AgentContext } from "./context.ts";
+import type { Execution, Executor } from "./executors.ts";
+import { upstreamAddress } from "./observe.ts";
+import { postgresSettings } from "./postgres-settings.ts";
+
+/** P3: no process of the instance is left when this resolves. */
+export const fence: Executor<{ kind: "fence" }> = async ({ context, decision }) => {
+  const ms = await context.instance.kill();
+  context.journal.event("fenced", true, `PostgreSQL was ended: ${decision.why}`, {
+    ms: Math.round(ms),
+    rule: decision.rule,
+  });
+};
+
+/** Ends a PostgreSQL that somebody else started: politely first, it may be a person's. */
+export const stopForeign: Executor<{ kind: "stop-foreign" }> = async ({ context }) => {
+  await context.instance.stop("fast", 5000);
+  context.journal.event(
+    "foreign_start_stopped",
+    true,
+    "a PostgreSQL that was not started by pgherd was ended",
+    {},
+  );
+};
+
+/** Starts able to write: only the holder comes here, on its own timeline (P1). */
+export const startPrimary: Executor<{ kind: "start-primary" }> = async ({ context }) => {
+  const { instance, notebook, options } = context;
+  try {
+    await instance.startPrimary(postgresSettings(context), options.startTimeoutMs);
+    notebook.succeeded("start");
+    context.journal.event("postgres_started", true, "PostgreSQL runs as primary", { role: "primary" });
+    await instance.ensureRoles();
+  } catch (thrown) {
+    notebook.failed("start", 500, 5000);
+    throw thrown;
+  }
+};
+
+/** Starts read-only. */
+export const startStandby: Executor<{ kind: "start-standby"; upstream: NodeName | null }> = async ({
+  context,
+  action,
+}) => {
+  await beginStandby(context, action.upstream);
+};
+
+async function beginStandby(context: AgentContext, upstream: NodeName | null): Promise<void> {
+  const { instance, notebook, options } = context;
+  try {
+    const address = upstream === null ? null : upstreamAddress(context, upstream);
+    const outcome = await instance.startStandby(address, postgresSettings(context), options.startTimeoutMs);
+    notebook.upstream = upstream;
+    notebook.succeeded("start");
+    context.journal.event("postgres_started", true, `PostgreSQL runs as standby (${outcome})`, {
+      role: "standby",
+      upstream,
+    });
+  } catch (thrown) {
+    notebook.failed("start", 1000, 10_000);
+    throw thrown;
+  }
+}
+
+/** Points the standby at its upstream; nothing to do when it already is. */
+export const follow: Executor<{ kind: "follow"; upstream: NodeName | null }> = async ({
+  context,
+  action,
+}) => {
+  const { instance, notebook, journal } = context;
+  const former = notebook.upstream;
+  const address = action.upstream === null ? null : upstreamAddress(context, action.upstream);
+  if (action.upstream !== null && address === null) return;
+  await instance.follow(address, postgresSettings(context));
+  notebook.upstream = action.upstream;
+  notebook.ballot = null;
+  if (former !== action.upstream && former !== undefined)
+    journal.event("upstream_changed", true, `following ${action.upstream ?? "nobody"}`, {
+      upstream: action.upstream,
+      former,
+    });
+  if (address !== null) await reserve(context, action.upstream, address);
+};
+
+/** Makes the own slot on the upstream when it is not there yet: the leader makes it too, but maybe later. */
+async function reserve(
+  context: AgentContext,
+  upstream: NodeName | null,
+  address: NonNullable<ReturnType<typeof upstreamAddress>>,
+): Promise<void> {
+  try {
+    await context.instance.reserveSlot(address);
+  } catch (thrown) {
+    context.log("debug", "slot.reserve_failed", {
+      upstream,
+      message: thrown instanceof Error ? thrown.message : String(thrown),
+    });
+  }
+}
+
+/** F2: ends receiving, measures, and publishes the position for the coming token. */
+export const ballot: Executor<{ kind: "ballot"; token: FencingToken }> = async ({ context, action }) => {
+  const { instance, notebook } = context;
+  const position = await instance.stopReceiving(postgresSettings(context));
+  notebook.upstream = null;
+  notebook.ballot = { token: action.token, ...position };
+  context.log("info", "ballot", {
+    token: action.token,
+    timeline: position.timeline,
+    lsn: formatLsn(position.lsn),
+  });
+};
+
+/** Copies this node from the source. */
+export const clone: Executor<{ kind: "clone"; source: NodeName }> = async (execution) => {
+  await copyFrom(execution, execution.action.source);
+};
+
+/** Copies this node anew although it has data: that is set aside until the copy streams (I6). */
+export const reinit: Executor<{ kind: "reinit"; source: NodeName }> = async (execution) => {
+  const { context, action, step } = execution;
+  context.journal.event("reinit_started", true, `copying anew from ${action.source}`, {
+    source: action.source,
+  });
+  step("stopping");
+  await context.instance.stop("fast", context.options.stopTimeoutMs);
+  settle(context, "reinit", null);
+  await copyFrom(execution, action.source);
+};
+
+async function copyFrom({ context, signal, step }: Execution, sourceName: NodeName): Promise<void> {
+  const { instance, notebook, journal, settings, clock } = context;
+  const source = upstreamAddress(context, sourceName);
+  if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${sourceName}.`);
+  const started = clock.now();
+  journal.event("clone_started", true, `copying from ${sourceName}`, { source: sourceName });
+  step("copying");
+  try {
+    await instance.clone({
+      source,
+      settings: postgresSettings(context),
+      basebackupOptions: context.options.basebackupOptions,
+      signal,
+      onProgress: (progress) => step(`copying: ${progress.step}`, progress.doneBytes, progress.totalBytes),
+    });
+  } catch (thrown) {
+    const { reclone } = settings();
+    notebook.failed("clone", reclone.waitMs, reclone.maxWaitMs);
+    journal.event("clone_failed", false, thrown instanceof Error ? thrown.message : String(thrown), {
+      source: sourceName,
+    });
+    throw thrown;
+  }
+  notebook.succeeded("clone", "rejoin");
+  journal.event("clone_done", true, `copied from ${sourceName}`, {
+    source: sourceName,
+    ms: Math.round(elapsedMs(started, clock.now())),
+  });
+  step("starting");
+  const leader = context.mirror.state?.lease.value?.holder ?? sourceName;
+  await beginStandby(context, leader === context.options.node ? null : leader);
+}
+
+/** A stopped node comes back: as it is, rewound, or copied anew. */
+export const rejoin: Executor<{ kind: "rejoin"; leader: NodeName }> = async (execution) => {
+  const { context, action, step } = execution;
+  step("comparing histories");
+  const facts = await context.instance.inspect();
+  if (facts.kind !== "stopped") return;
+  try {
+    const end = await context.instance.endOfWal();
+    await carryOut(
+      execution,
+      action.leader,
+      await plan(context, action.leader, facts, facts.control.timeline, end),
+    );
+  } catch (thrown) {
+    const { reclone } = context.settings();
+    context.notebook.failed("rejoin", Math.min(1000, reclone.waitMs), reclone.maxWaitMs);
+    throw thrown;
+  }
+};
+
+/** A running standby that does not stream: nothing to do when its WAL fits the leader's; else as for a stopped one. */
+export const examine: Executor<{ kind: "examine"; leader: NodeName }> = async (execution) => {
+  const { context, action, step } = execution;
+  const { notebook, instance } = context;
+  step("comparing histories");
+  const facts = await instance.inspect();
+  if (facts.kind !== "running" || facts.sql === null || !facts.sql.inRecovery) return;
+  try {
+    const found = await plan(context, action.leader, facts, facts.sql.timeline, facts.sql.lsn);
+    if (found.kind === "follow") {
+      notebook.failed("rejoin", 2000, 10_000);
+      const address = upstreamAddress(context, action.leader);
+      if (address !== null) {
+        await reserve(context, action.leader, address);
+        await instance.follow(address, postgresSettings(context));
+      }
+      return;
+    }
+    step("stopping");
+    await instance.stop("fast", context.options.stopTimeoutMs);
+    await carryOut(execution, action.leader, found);
+  } catch (thrown) {
+    const { reclone } = context.settings();
+    notebook.failed("rejoin", Math.min(2000, reclone.waitMs), reclone.maxWaitMs);
+    throw thrown;
+  }
+};
+
+async function plan(
+  context: AgentContext,
+  leader: NodeName,
+  facts: PostgresFacts,
+  timeline: Timeline,
+  end: Lsn | null,
+): Promise<RejoinPlan> {
+  const source = upstreamAddress(context, leader);
+  if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${leader}.`);
+  const history = await context.instance.upstreamHistory(source);
+  if (history.inRecovery) throw new Fault("NO_LEADER", `${leader} is not a primary yet.`);
+  const control = facts.kind === "stopped" ? facts.control : null;
+  const record = context.mirror.state?.nodes.get(leader)?.value;
+  const found = planRejoin({
+    timeline,
+    end,
+    canRewind:
+      context.settings().rewind && (control === null || control.dataChecksums || control.walLogHints),
+    leaderTimeline: history.timeline,
+    leaderForks: history.forks,
+    leaderEnd: history.lsn,
+    leaderOldest: record?.oldestWalLsn ?? null,
+    hasArchive: postgresSettings(context).restoreCommand !== null,
+  });
+  context.log("info", "rejoin.plan", {
+    ...found,
+    timeline,
+    end: end === null ? null : formatLsn(end),
+    leader_timeline: history.timeline,
+  });
+  return found;
+}
+
+async function carryOut(execution: Execution, leader: NodeName, found: RejoinPlan): Promise<void> {
+  const { context, step, signal } = execution;
+  const { instance, journal, notebook } = context;
+  switch (found.kind) {
+    case "follow":
+      break;
+    case "rewind": {
+      step("rewinding");
+      const source = upstreamAddress(context, leader);
+      if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${leader}.`);
+      try {
+        const outcome = await instance.rewind(source, found.fork, signal);
+        journal.event("rewind_done", true, `rewound to ${leader}: ${found.why}`, {
+          leader,
+          discarded_wal: outcome.discardedWalDir,
+        });
+      } catch (thrown) {
+        const message = thrown instanceof Error ? thrown.message : String(thrown);
+        journal.event("rewind_failed", false, message, { leader });
+        if (notebook.retry().rejoin.failures < 1) throw thrown;
+        // The second failure in a row: only a copy helps.
+        await copyFrom(execution, leader);
+        return;
+      }
+      break;
+    }
+    case "copy":
+      context.log("warn", "rejoin.copy", { why: found.why });
+      await copyFrom(execution, leader);
+      return;
+  }
+  step("starting");
+  await beginStandby(context, leader);
+  notebook.succeeded("rejoin");
+  journal.event("rejoined", true, `follows ${leader}: ${found.why}`, { leader, how: found.kind });
+}
+
+/** A restart that an operator asked for. */
+export const restart: Executor<{ kind: "restart" }> = async ({ context, step }) => {
+  const { instance, options, journal } = context;
+  const facts = await instance.inspect();
+  const wasPrimary = facts.kind === "running" && facts.sql?.inRecovery === false;
+  try {
+    if (wasPrimary) {
+      step("checkpoint");
+      await instance.checkpoint(600_000);
+    }
+    step("stopping");
+    await instance.stop("fast", options.stopTimeoutMs);
+    step("starting");
+    if (wasPrimary) await instance.startPrimary(postgresSettings(context), options.startTimeoutMs);
+    else {
+      const upstream = context.notebook.upstream ?? null;
+      await instance.startStandby(
+        upstream === null ? null : upstreamAddress(context, upstream),
+        postgresSettings(context),
+        options.startTimeoutMs,
+      );
+    }
+  } catch (thrown) {
+    settle(context, "restart", thrown);
+    throw thrown;
+  }
+  settle(context, "restart", null);
+  journal.event("postgres_restarted", true, "PostgreSQL was restarted as asked", {
+    role: wasPrimary ? "primary" : "standby",
+  });
+};
+
+/** The agent ends: PostgreSQL stops cleanly, and a leader releases the lease to the best standby. */
+export const shutdown: Executor<{ kind: "shutdown" }> = async ({ context, step }) => {
+  const { instance, options, keeper } = context;
+  const facts = await instance.inspect();
+  const leads = keeper.standing().kind === "mine";
+  const primary = facts.kind === "running" && facts.sql?.inRecovery === false;
+  const candidate = leads && primary ? bestNow(context) : null;
+  if (leads && primary) {
+    step("checkpoint");
+    await instance.checkpoint(30_000).catch((thrown: unknown) => {
+      context.log("warn", "postgres.checkpoint_failed", { message: String(thrown) });
+    });
+  }
+  step("stopping");
+  if (facts.kind === "running") await instance.stop("fast", options.stopTimeoutMs);
+  if (leads) await releaseForShutdown(context, candidate);
+  context.journal.event("postgres_stopped", true, "PostgreSQL was stopped with the agent", {});
+  settle(context, "shutdown", null);
+};
+
+function bestNow(context: AgentContext): NodeName | null {
+  const others = [...(context.mirror.state?.nodes.values() ?? [])].map(({ value }) => ({
+    record: value,
+    heardMs: context.mirror.heardMs(value.name, context.clock.now()),
+  }));
+  return bestStreamingStandby(
+    {
+      others,
+      policy: context.settings(),
+      location: context.options.location,
+      standbys: context.notebook.standbys,
+      standbysSeenAt: context.notebook.standbysSeenAt,
+    },
+    context.settings().maxLagOnFailoverBytes,
+  );
+}
+
+/** Answers whoever asked for it. */
+function settle(context: AgentContext, kind: "restart" | "reinit" | "shutdown", failure: unknown): void {
+  const pending = context.notebook.request;
+  if (pending?.request.kind !== kind) return;
+  context.notebook.request = null;
+  pending.done(failure);
+}

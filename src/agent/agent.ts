@@ -1,0 +1,325 @@
+import type { Action, Decision } from "../cluster/action.ts";
+import { decide } from "../cluster/decide.ts";
+import type { DecisionRecord } from "../cluster/decision.ts";
+import { awayAfterMs } from "../cluster/policy.ts";
+import type { View } from "../cluster/view.ts";
+import { keys } from "../dcs/layout.ts";
+import type { PostgresFacts } from "../postgres/instance.ts";
+import type { Timer } from "../system/timers.ts";
+import { Fault, toFault } from "../values/fault.ts";
+import { elapsedMs, type Instant, type WallTime } from "../values/time.ts";
+import type { AgentContext } from "./context.ts";
+import { executors, type Executor } from "./executors.ts";
+import { buildView } from "./observe.ts";
+import type { RecordKeeper } from "./record.ts";
+import type { Upkeep } from "./upkeep.ts";
+
+/** Without a wake-up a round is made this often: the safety net, not the way changes are noticed. */
+const tickMs = 1000;
+
+/** Actions that are a steady state: nothing to execute, nothing to record. */
+const steady: ReadonlySet<Action["kind"]> = new Set(["wait", "lead", "alarm"]);
+
+/**
+ * The agent's loop: observe everything, decide once, act once, sleep or be woken. Work that takes longer than a moment runs
+ * beside the loop, one at a time; only fencing interrupts it.
+ */
+export class Agent {
+  readonly #context: AgentContext;
+  readonly #record: RecordKeeper;
+  readonly #upkeep: Upkeep;
+  readonly #onRound: () => void;
+  #facts: PostgresFacts | null = null;
+  #view: View | null = null;
+  #decision: Decision | null = null;
+  #lastRound: Instant;
+  #recorded = "";
+  #running = true;
+  #woken = false;
+  #sleeping: { readonly timer: Timer; readonly resume: () => void } | null = null;
+  #publishing = false;
+  #republish = false;
+  #fatal: Fault | null = null;
+
+  constructor(context: AgentContext, record: RecordKeeper, upkeep: Upkeep, onRound: () => void) {
+    this.#context = context;
+    this.#record = record;
+    this.#upkeep = upkeep;
+    this.#onRound = onRound;
+    this.#lastRound = context.clock.now();
+  }
+
+  /** What the last round found; null before the first. */
+  get facts(): PostgresFacts | null {
+    return this.#facts;
+  }
+  get view(): View | null {
+    return this.#view;
+  }
+  get decision(): Decision | null {
+    return this.#decision;
+  }
+  get lastRound(): Instant {
+    return this.#lastRound;
+  }
+
+  /** Asks for a round now: a hint. */
+  wake(): void {
+    this.#woken = true;
+    this.#sleeping?.resume();
+  }
+
+  /** Ends the loop after the current round. */
+  stop(): void {
+    this.#running = false;
+    this.wake();
+  }
+
+  /** Runs until stopped. @throws Fault NODE_NAME_IN_USE when another agent acts under this name */
+  async run(): Promise<void> {
+    await this.#waitForName();
+    while (this.#running) {
+      this.#woken = false;
+      try {
+        await this.#round();
+      } catch (thrown) {
+        const fault = toFault(thrown);
+        this.#context.log("error", "round.failed", {
+          code: fault.code,
+          message: fault.message,
+          stack: fault.stack,
+        });
+      }
+      if (this.#fatal !== null) throw this.#fatal;
+      if (this.#running && !this.#woken) await this.#sleep();
+    }
+  }
+
+  /** A name that another living agent uses is refused before anything is written under it. */
+  async #waitForName(): Promise<void> {
+    const { mirror, options, settings, clock } = this.#context;
+    let foreignSince: { sequence: number; at: Instant } | null = null;
+    while (this.#running) {
+      const state = mirror.state;
+      if (state === null) {
+        // Without the DCS nothing can be checked; a PostgreSQL that runs is still looked after.
+        const facts = await this.#context.instance.inspect();
+        this.#facts = facts;
+        this.#lastRound = clock.now();
+        this.#record.build(facts);
+        this.#onRound();
+        if (mirror.state === null) await this.#sleep();
+        continue;
+      }
+      const record = state.nodes.get(options.node)?.value;
+      if (record === undefined || record.nodeId === options.nodeId) return;
+      foreignSince ??= { sequence: record.sequence, at: clock.now() };
+      if (record.sequence !== foreignSince.sequence)
+        throw nameInUse(this.#context, record.host, record.apiUrl);
+      if (elapsedMs(foreignSince.at, clock.now()) > awayAfterMs(settings().ttlMs)) return;
+      await this.#sleep();
+    }
+  }
+
+  async #round(): Promise<void> {
+    const { instance, clock, secrets, mirror } = this.#context;
+    const shared = mirror.entry(keys.secrets);
+    if (shared !== undefined) await secrets.adopt(shared.value);
+    const facts = await instance.inspect();
+    this.#facts = facts;
+    const view = buildView(this.#context, facts);
+    this.#view = view;
+    const decision = decide(view);
+    this.#decision = decision;
+    this.#watchName();
+    this.#act(decision, view);
+    if (decision.action.kind === "lead" || decision.action.kind === "follow") this.#upkeep.tend(facts);
+    this.#record.build(facts);
+    this.#publish();
+    this.#lastRound = clock.now();
+    this.#onRound();
+  }
+
+  #watchName(): void {
+    const { mirror, options, keeper } = this.#context;
+    const record = mirror.state?.nodes.get(options.node)?.value;
+    if (record === undefined || record.nodeId === options.nodeId || keeper.standing().kind === "mine") return;
+    if (record.sequence > 0 && this.#record.hasWritten)
+      this.#fatal = nameInUse(this.#context, record.host, record.apiUrl);
+  }
+
+  #act(decision: Decision, view: View): void {
+    const { notebook, journal } = this.#context;
+    const { action } = decision;
+    if (action.kind === "alarm") {
+      if (notebook.problem?.message !== action.message)
+        journal.event("problem", false, action.message, { code: action.code });
+      notebook.problem = { code: action.code, message: action.message };
+    } else if (
+      action.kind === "lead" ||
+      (action.kind === "follow" && view.postgres.kind === "running" && view.postgres.streaming)
+    ) {
+      if (notebook.problem !== null) journal.event("problem_solved", true, notebook.problem.message);
+      notebook.problem = null;
+    }
+    const at = this.#note(decision, view);
+    if (steady.has(action.kind) || this.#isSettled(action, view)) return;
+    if (notebook.operation !== null) {
+      if (action.kind !== "fence" || notebook.operation.kind === "fence") return;
+      notebook.operation.abort.abort();
+    }
+    this.#begin(decision, at);
+  }
+
+  /** A standby that is already pointed where it should be. */
+  #isSettled(action: Action, view: View): boolean {
+    return (
+      action.kind === "follow" &&
+      view.postgres.kind === "running" &&
+      this.#context.notebook.upstream === action.upstream &&
+      this.#context.notebook.ballot === null
+    );
+  }
+
+  /** Keeps a decision for `pgherd explain` when it is a new one; returns its time. */
+  #note(decision: Decision, view: View): WallTime {
+    const { options, clock, journal } = this.#context;
+    const at = clock.wall();
+    const essence = `${decision.rule} ${decision.action.kind}`;
+    const worth =
+      !steady.has(decision.action.kind) || decision.action.kind === "alarm" || decision.rule.startsWith("E-");
+    if (essence === this.#recorded || !worth || this.#isSettled(decision.action, view)) {
+      if (worth || decision.action.kind === "lead") this.#recorded = essence;
+      return at;
+    }
+    this.#recorded = essence;
+    const record: DecisionRecord = {
+      at,
+      node: options.node,
+      rule: decision.rule,
+      summary: decision.summary,
+      action: decision.action.kind,
+      why: decision.why,
+      facts: { ...viewFacts(view), ...decision.facts },
+      outcome: null,
+    };
+    journal.decision(record);
+    return at;
+  }
+
+  #begin(decision: Decision, at: WallTime): void {
+    const { notebook, clock, journal, log, settings } = this.#context;
+    const abort = new AbortController();
+    const started = clock.now();
+    const operation = {
+      kind: decision.action.kind,
+      step: decision.action.kind,
+      doneBytes: null as number | null,
+      totalBytes: null as number | null,
+      startedAt: clock.wall(),
+      abort,
+    };
+    notebook.operation = operation;
+    const step = (name: string, doneBytes: number | null = null, totalBytes: number | null = null): void => {
+      if (notebook.operation !== operation && notebook.operation?.abort !== abort) return;
+      notebook.operation = { ...operation, step: name, doneBytes, totalBytes };
+      this.wake();
+    };
+    log("info", "act", { action: decision.action.kind, rule: decision.rule, why: decision.why });
+    const run = executors[decision.action.kind] as Executor<Action>;
+    void run({ context: this.#context, action: decision.action, decision, signal: abort.signal, step })
+      .then(
+        () => {
+          const ms = Math.round(elapsedMs(started, clock.now()));
+          journal.finish(at, { ok: true, ms, message: null });
+          if (notebook.problem !== null && decision.action.kind !== "ballot") notebook.problem = null;
+        },
+        (thrown: unknown) => {
+          const fault = toFault(thrown);
+          const ms = Math.round(elapsedMs(started, clock.now()));
+          journal.finish(at, { ok: false, ms, message: fault.message });
+          log("error", "act.failed", {
+            action: decision.action.kind,
+            code: fault.code,
+            message: fault.message,
+            detail: fault.detail,
+            ...(fault.code === "INTERNAL" && { stack: fault.stack }),
+          });
+          // What will pass by itself within a moment is no problem for a person.
+          if (!fault.code.startsWith("DCS_") && fault.code !== "LOST_LEADERSHIP")
+            notebook.problem = {
+              code: fault.code,
+              message: fault.detail === null ? fault.message : `${fault.message} ${fault.detail}`,
+            };
+          if (decision.action.kind === "claim-bootstrap" || decision.action.kind === "bootstrap")
+            notebook.failed("start", 1000, settings().ttlMs * 2);
+        },
+      )
+      .finally(() => {
+        if (notebook.operation?.abort === abort) notebook.operation = null;
+        this.wake();
+      });
+  }
+
+  /** Writes the record beside the loop, one write at a time. */
+  #publish(): void {
+    if (this.#publishing) {
+      this.#republish = true;
+      return;
+    }
+    this.#publishing = true;
+    void this.#record.publish().finally(() => {
+      this.#publishing = false;
+      if (!this.#republish) return;
+      this.#republish = false;
+      this.#publish();
+    });
+  }
+
+  #sleep(): Promise<void> {
+    return new Promise((resolve) => {
+      const resume = (): void => {
+        this.#sleeping?.timer.cancel();
+        this.#sleeping = null;
+        resolve();
+      };
+      this.#sleeping = { timer: this.#context.timers.after(this.#untilNextMs(), resume), resume };
+    });
+  }
+
+  /** Until something in the view changes by the mere passing of time, at most a tick. */
+  #untilNextMs(): number {
+    const standing = this.#view?.standing;
+    if (standing?.kind === "other") return Math.max(5, Math.min(tickMs, standing.remainingMs + 1));
+    if (standing?.kind === "released" || standing?.kind === "expired" || standing?.kind === "mine-lapsed")
+      return 50;
+    const due = this.#view?.moveDueMs ?? null;
+    return due !== null && due > 0 ? Math.min(tickMs, due + 1) : tickMs;
+  }
+}
+
+function nameInUse(context: AgentContext, host: string, apiUrl: string): Fault {
+  return new Fault(
+    "NODE_NAME_IN_USE",
+    `Another agent already runs as node ${context.options.node} of ${context.options.cluster}.`,
+    {
+      detail: `It runs on ${host} and answers at ${apiUrl}.`,
+      hint: "Give this node another name in its node file, or stop the other agent.",
+    },
+  );
+}
+
+/** The facts every decision rests on, for the record. */
+function viewFacts(view: View): Record<string, string | number | boolean | null> {
+  const standing = view.standing;
+  const postgres = view.postgres;
+  return {
+    lease: standing.kind,
+    holder: "lease" in standing ? standing.lease.holder : null,
+    token: "lease" in standing ? standing.lease.token : null,
+    postgres: postgres.kind === "running" ? postgres.role : postgres.kind,
+    timeline: "timeline" in postgres ? postgres.timeline : null,
+    dcs: view.dcs.reachable,
+    nodes: view.others.map((node) => `${node.record.name} ${node.record.state}`).join(", "),
+  };
+}

@@ -1,0 +1,145 @@
+import { elapsedMs, type Instant } from "../values/time.ts";
+import type { NodeName } from "../values/names.ts";
+import type { LocalPostgres, NodeView, View } from "../cluster/view.ts";
+import { slotNameOf } from "../values/names.ts";
+import type { PostgresFacts, SqlFacts } from "../postgres/instance.ts";
+import type { AgentContext } from "./context.ts";
+
+/** Without an answer for this share of the ttl the DCS counts as unreachable; the lease's own deadline is independent. */
+const unreachableAfter = 0.6;
+
+/** One frozen picture of everything a round decides from. `facts` is what PostgreSQL showed a moment ago. */
+export function buildView(context: AgentContext, facts: PostgresFacts): View {
+  const { options, mirror, keeper, notebook, clock } = context;
+  const now = clock.now();
+  const settings = context.settings();
+  const state = mirror.state;
+  const silentMs = mirror.contact === null ? null : elapsedMs(mirror.contact, now);
+  noteStreaming(context, facts, now);
+  const others: NodeView[] = [];
+  for (const { value } of state?.nodes.values() ?? []) {
+    if (value.name !== options.node) others.push({ record: value, heardMs: mirror.heardMs(value.name, now) });
+  }
+  return {
+    self: options.node,
+    tags: options.tags,
+    location: options.location,
+    policy: settings,
+    dcs: { reachable: silentMs !== null && silentMs < settings.ttlMs * unreachableAfter, silentMs },
+    cluster: state,
+    standing: keeper.standing(),
+    others,
+    postgres: localPostgres(context, facts, now),
+    standbys: notebook.standbys,
+    standbysSeenAt: notebook.standbysSeenAt,
+    operation: notebook.operation === null ? null : { kind: notebook.operation.kind },
+    request: notebook.request?.request ?? null,
+    moveDueMs: moveDueMs(context),
+    retry: notebook.retry(),
+  };
+}
+
+/** Remembers since when the node streams or does not, and who streams from it. */
+function noteStreaming(context: AgentContext, facts: PostgresFacts, now: Instant): void {
+  const { notebook } = context;
+  const sql = facts.kind === "running" ? facts.sql : null;
+  const streaming = sql !== null && isStreaming(sql);
+  notebook.streamingSince = streaming ? (notebook.streamingSince ?? now) : null;
+  notebook.notStreamingSince = sql === null || streaming ? null : (notebook.notStreamingSince ?? now);
+  notebook.startingSince = facts.kind === "running" && sql === null ? (notebook.startingSince ?? now) : null;
+  if (sql === null) return;
+  if (sql.inRecovery) {
+    notebook.standbys = [];
+    notebook.standbysSeenAt = null;
+    return;
+  }
+  const known = new Map<string, NodeName>();
+  for (const name of context.mirror.state?.nodes.keys() ?? []) known.set(name, name);
+  notebook.standbysSeenAt = sql.lsn;
+  notebook.standbys = sql.replication.flatMap((connection) => {
+    const node = known.get(connection.applicationName);
+    return node === undefined || connection.state !== "streaming" || connection.flushLsn === null
+      ? []
+      : [{ node, flushLsn: connection.flushLsn }];
+  });
+}
+
+function isStreaming(sql: SqlFacts): boolean {
+  return sql.walReceiver?.status === "streaming";
+}
+
+function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant): LocalPostgres {
+  const { notebook } = context;
+  switch (facts.kind) {
+    case "empty":
+      return { kind: "empty" };
+    case "unusable":
+      return { kind: "unusable", code: facts.fault.code, message: facts.fault.message };
+    case "stopped": {
+      const { control } = facts;
+      const inRecovery =
+        control.clusterState.includes("recovery") && control.clusterState !== "in crash recovery";
+      return {
+        kind: "stopped",
+        systemIdentifier: control.systemIdentifier,
+        timeline: control.timeline,
+        wasPrimary: !inRecovery,
+        clean: control.clusterState.startsWith("shut down"),
+        remnants: facts.remnants,
+      };
+    }
+    case "running": {
+      if (facts.sql === null) {
+        const since = notebook.startingSince ?? now;
+        return { kind: "starting", ours: facts.ours, forMs: elapsedMs(since, now) };
+      }
+      const { sql } = facts;
+      const since = notebook.notStreamingSince;
+      return {
+        kind: "running",
+        ours: facts.ours,
+        role: sql.inRecovery ? "standby" : "primary",
+        systemIdentifier: sql.systemIdentifier,
+        timeline: sql.timeline,
+        lsn: sql.lsn,
+        streaming: isStreaming(sql),
+        upstream: sql.inRecovery ? upstreamOf(context, sql) : null,
+        silentMs: since === null ? 0 : elapsedMs(since, now),
+      };
+    }
+  }
+}
+
+/** The node this standby is pointed at: what this agent configured, else what its receiver shows. */
+export function upstreamOf(context: AgentContext, sql: SqlFacts): NodeName | null {
+  const configured = context.notebook.upstream;
+  if (configured !== undefined) return configured;
+  const receiver = sql.walReceiver;
+  if (receiver?.host == null) return null;
+  for (const { value } of context.mirror.state?.nodes.values() ?? [])
+    if (value.host === receiver.host && value.port === receiver.port) return value.name;
+  return null;
+}
+
+/** Milliseconds until the recorded move is due, by civil time: the one decision that a person's clock makes. */
+function moveDueMs(context: AgentContext): number | null {
+  const move = context.mirror.state?.move.value ?? null;
+  if (move === null) return null;
+  if (move.scheduledAt === null) return 0;
+  return Date.parse(move.scheduledAt) - Date.parse(context.clock.wall());
+}
+
+/** The slot a node uses on its upstream, and the name it calls itself there. */
+export function upstreamAddress(
+  context: AgentContext,
+  node: NodeName,
+): { host: string; port: number; slot: string; applicationName: string } | null {
+  const record = context.mirror.state?.nodes.get(node)?.value;
+  if (record === undefined) return null;
+  return {
+    host: record.host,
+    port: record.port,
+    slot: slotNameOf(context.options.node),
+    applicationName: context.options.node,
+  };
+}

@@ -1,0 +1,14 @@
+import type { PostgresSettings } from "../postgres/instance.ts";
+import type { AgentContext } from "./context.ts";
+
+/** What PostgreSQL is started and reloaded with now: cluster settings, then the node file's own. */
+export function postgresSettings(context: AgentContext): PostgresSettings {
+  const { options } = context;
+  const { postgresql } = context.settings();
+  return {
+    parameters: { ...postgresql.parameters, ...options.parameters },
+    hba: postgresql.hba,
+    restoreCommand: options.restoreCommand ?? postgresql.restoreCommand,
+    recoveryMinApplyDelayMs: options.recoveryMinApplyDelayMs,
+  };
+}

@@ -1,0 +1,108 @@
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { join } from "node:path";
+import { writeDurably } from "../postgres/durable-file.ts";
+import type { PostgresSecrets } from "../postgres/options.ts";
+import type { Random } from "../system/random.ts";
+import { Fault } from "../values/fault.ts";
+import { Secret } from "../values/secret.ts";
+
+const credentialSchema = z.object({ username: z.string(), password: z.string() });
+const schema = z.object({
+  superuser: credentialSchema,
+  replication: credentialSchema,
+  rewind: credentialSchema,
+  api: z.object({ token: z.string() }),
+});
+
+/** The cluster's generated secrets: the same on every node. */
+export interface ClusterSecrets extends PostgresSecrets {
+  readonly apiToken: Secret;
+}
+
+/**
+ * The cluster's secrets: made once by the node that founds the cluster, shared through the DCS (whoever may write there
+ * decides who leads anyway), and kept in `<state_dir>/secrets.json` with mode 0600.
+ */
+export class SecretStore {
+  readonly #file: string;
+  readonly #superuser: string;
+  readonly #random: Random;
+  #text: string | null;
+
+  constructor(stateDir: string, superuser: string, random: Random) {
+    this.#file = join(stateDir, "secrets.json");
+    this.#superuser = superuser;
+    this.#random = random;
+    this.#text = readIfThere(this.#file);
+  }
+
+  /** The secrets, or null before the cluster has any. @throws Fault CONFIG_UNREADABLE when the file is damaged */
+  current(): ClusterSecrets | null {
+    if (this.#text === null) return null;
+    const raw = parse(this.#text, this.#file);
+    const credential = (from: z.infer<typeof credentialSchema>): PostgresSecrets["superuser"] => ({
+      user: from.username,
+      password: new Secret(from.password),
+    });
+    return {
+      superuser: credential(raw.superuser),
+      replication: credential(raw.replication),
+      rewind: credential(raw.rewind),
+      apiToken: new Secret(raw.api.token),
+    };
+  }
+
+  /** The secrets for use. @throws Fault POSTGRES_AUTHENTICATION before the cluster has any */
+  required(): ClusterSecrets {
+    const secrets = this.current();
+    if (secrets !== null) return secrets;
+    throw new Fault("POSTGRES_AUTHENTICATION", "This node does not know the cluster's passwords yet.", {
+      hint: "They come from the DCS as soon as it answers.",
+    });
+  }
+
+  /** The text to put into the DCS when the cluster has none: the local ones, else newly made ones. */
+  offer(): string {
+    if (this.#text !== null) return this.#text;
+    const credential = (username: string): { username: string; password: string } => ({
+      username,
+      password: this.#random.secret(24),
+    });
+    return JSON.stringify({
+      superuser: credential(this.#superuser),
+      replication: credential("pgherd_replication"),
+      rewind: credential("pgherd_rewind"),
+      api: { token: this.#random.secret(32) },
+    });
+  }
+
+  /** Takes over what the DCS says; returns whether that was new. @throws Fault DCS_GARBAGE */
+  async adopt(text: string): Promise<boolean> {
+    if (text === this.#text) return false;
+    parse(text, "the DCS key pgherd/secrets");
+    await writeDurably(this.#file, text, 0o600);
+    this.#text = text;
+    return true;
+  }
+}
+
+function parse(text: string, where: string): z.infer<typeof schema> {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch {
+    // The cause is left out on purpose: a parser's message may quote what it read.
+    throw new Fault("CONFIG_UNREADABLE", `The secrets in ${where} cannot be understood.`, {
+      hint: "Restore the file from another node of the cluster.",
+    });
+  }
+}
+
+function readIfThere(file: string): string | null {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new Fault("CONFIG_UNREADABLE", `The secrets file ${file} cannot be read.`, { cause: thrown });
+  }
+}

@@ -1,0 +1,98 @@
+import { awayAfterMs } from "../cluster/policy.ts";
+import { minLsn, type Lsn } from "../values/lsn.ts";
+import { slotNameOf } from "../values/names.ts";
+import { elapsedMs, type Instant } from "../values/time.ts";
+import type { PostgresFacts } from "../postgres/instance.ts";
+import type { AgentContext } from "./context.ts";
+import { postgresSettings } from "./postgres-settings.ts";
+
+const everyMs = 5000;
+
+/**
+ * The small things a running node needs from time to time: the slots of the other members (on every node that may lead, so
+ * that they survive a failover), the settings in force, and which WAL is still here. Never in the way of a round.
+ */
+export class Upkeep {
+  readonly #context: AgentContext;
+  readonly #lastSeen = new Map<string, Instant>();
+  #running = false;
+  #lastRun: Instant | null = null;
+  #members = "";
+  #settings = "";
+
+  constructor(context: AgentContext) {
+    this.#context = context;
+  }
+
+  /** Begins the upkeep that is due; returns at once. */
+  tend(facts: PostgresFacts): void {
+    if (
+      this.#running ||
+      facts.kind !== "running" ||
+      facts.sql === null ||
+      this.#context.notebook.operation !== null
+    )
+      return;
+    const now = this.#context.clock.now();
+    const members = [...(this.#context.mirror.state?.nodes.keys() ?? [])].join(",");
+    const settings = JSON.stringify(postgresSettings(this.#context));
+    const changed = members !== this.#members || settings !== this.#settings;
+    if (!changed && this.#lastRun !== null && elapsedMs(this.#lastRun, now) < everyMs) return;
+    const applySettings = this.#settings !== "" && settings !== this.#settings;
+    this.#members = members;
+    this.#settings = settings;
+    this.#lastRun = now;
+    this.#running = true;
+    void this.#work(facts.sql.inRecovery, facts.sql.replayedLsn ?? facts.sql.lsn, applySettings)
+      .catch((thrown: unknown) => {
+        this.#lastRun = null;
+        this.#context.log("debug", "upkeep.failed", {
+          message: thrown instanceof Error ? thrown.message : String(thrown),
+        });
+      })
+      .finally(() => (this.#running = false));
+  }
+
+  async #work(inRecovery: boolean, replayed: Lsn, applySettings: boolean): Promise<void> {
+    const { instance, notebook, journal } = this.#context;
+    if (applySettings) {
+      const pending = await instance.applySettings(postgresSettings(this.#context));
+      journal.event(
+        "settings_changed",
+        true,
+        pending ? "settings applied; a restart is pending" : "settings applied",
+        {
+          pending_restart: pending,
+        },
+      );
+    }
+    await instance.syncSlots(this.#wantedSlots(inRecovery, replayed));
+    notebook.oldestWalLsn = await instance.oldestWalLsn();
+  }
+
+  /**
+   * A slot for every other member: on the leader where it stands (its member moves it), on a standby advanced to what the
+   * member has, so that it keeps no more WAL than the member may still ask for. A node that only follows keeps those of
+   * its own followers.
+   */
+  #wantedSlots(inRecovery: boolean, replayed: Lsn): ReadonlyMap<string, Lsn | null> {
+    const { mirror, options, settings, clock } = this.#context;
+    const now = clock.now();
+    const { ttlMs, memberSlotsTtlMs } = settings();
+    const wanted = new Map<string, Lsn | null>();
+    for (const { value } of mirror.state?.nodes.values() ?? []) {
+      if (value.name === options.node) continue;
+      if (mirror.heardMs(value.name, now) < awayAfterMs(ttlMs)) this.#lastSeen.set(value.name, now);
+      const seen = this.#lastSeen.get(value.name);
+      if (seen === undefined || elapsedMs(seen, now) > memberSlotsTtlMs) continue;
+      if (inRecovery && options.tags.nofailover && value.tags.replicatefrom !== options.node) continue;
+      const streamsHere = value.upstream === options.node;
+      const position = value.replayedLsn ?? value.lsn;
+      wanted.set(
+        slotNameOf(value.name),
+        !inRecovery || streamsHere || position === null ? null : minLsn(position, replayed),
+      );
+    }
+    return wanted;
+  }
+}
