@@ -1,0 +1,75 @@
+// What this machine must have, how that is found out, and which Debian package brings it. Needs nothing but Node.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+const oldestPostgres = 13;
+
+/**
+ * One thing the project needs from the machine.
+ * @typedef {{what: string, packages: string[], present: () => boolean}} Requirement
+ */
+
+/** Where PostgreSQL's programs are: the newest major version from 13 on; undefined = none found. */
+export function postgresBinDir() {
+  const base = "/usr/lib/postgresql";
+  const versions = existsSync(base)
+    ? readdirSync(base)
+        .map(Number)
+        .filter((major) => major >= oldestPostgres)
+    : [];
+  for (const major of versions.sort((a, b) => b - a)) {
+    const dir = join(base, String(major), "bin");
+    if (existsSync(join(dir, "postgres")) && existsSync(join(dir, "initdb"))) return dir;
+  }
+  return (process.env.PATH ?? "")
+    .split(delimiter)
+    .find((dir) => dir !== "" && existsSync(join(dir, "postgres")) && existsSync(join(dir, "initdb")));
+}
+
+/** The user called `postgres`, as whom everything runs that may not run as root; undefined = no such user. */
+export function postgresUser() {
+  const line = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((entry) => entry.startsWith("postgres:"));
+  if (line === undefined) return undefined;
+  const fields = line.split(":");
+  return { uid: Number(fields[2]), gid: Number(fields[3]), home: fields[5] ?? "/" };
+}
+
+function onPath(program) {
+  const places = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/bin"];
+  return places.some((dir) => dir !== "" && existsSync(join(dir, program)));
+}
+
+function program(name, packages, what = name) {
+  return { what, packages, present: () => onPath(name) };
+}
+
+/**
+ * Everything needed to run pgherd; with `tests` also what only the tests drive.
+ * @returns {Requirement[]}
+ */
+export function requirements({ tests }) {
+  const list = [
+    {
+      what: `PostgreSQL ${oldestPostgres} or newer`,
+      packages: ["postgresql"],
+      present: () => postgresBinDir() !== undefined,
+    },
+    program("etcd", ["etcd-server"]),
+    program("etcdctl", ["etcd-client"]),
+  ];
+  if (process.getuid?.() === 0)
+    list.push({
+      what: "the user postgres (PostgreSQL refuses to run as root)",
+      packages: ["postgresql-common"],
+      present: () => postgresUser() !== undefined,
+    });
+  if (tests)
+    list.push(
+      program("haproxy", ["haproxy"]),
+      program("patronictl", ["patroni", "python3-etcd"]),
+      program("openssl", ["openssl"]),
+    );
+  return list;
+}
