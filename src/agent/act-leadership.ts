@@ -2,13 +2,13 @@ import type { HistoryEntry, LeaseRecord, MoveOutcome, ReleaseFacts } from "../cl
 import { currentToken, highestTimeline, type ClusterState } from "../cluster/state.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { encodePatroniHistory, encodeRecord, keys } from "../dcs/layout.ts";
-import { Fault } from "../values/fault.ts";
+import { Fault, type FaultCode } from "../values/fault.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
 import { nextTimeline, nextToken, type NodeName, type Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 import { dcsTimeoutMs } from "./context.ts";
-import type { Executor } from "./executors.ts";
+import type { Execution, Executor } from "./executors.ts";
 import { runFenceCommand } from "./fence-command.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 import { upstreamAddress } from "./observe.ts";
@@ -174,34 +174,36 @@ function moveDone(context: AgentContext, state: ClusterState): DcsWrite[] {
 }
 
 /** Forgets the recorded request and says why it was refused. */
-export const refuseMove: Executor<{ kind: "refuse-move"; code: Fault["code"]; message: string }> = async ({
+export const refuseMove: Executor<{ kind: "refuse-move"; code: FaultCode; message: string }> = async ({
   context,
   action,
 }) => {
+  await settleMove(context, action.code, action.message);
+};
+
+async function settleMove(context: AgentContext, code: FaultCode, message: string): Promise<void> {
   const state = context.mirror.state;
   if (state?.move.value == null) return;
+  const outcome: MoveOutcome = {
+    id: state.move.value.id,
+    done: false,
+    leader: state.lease.value?.holder ?? null,
+    code,
+    message,
+    at: context.clock.wall(),
+  };
   await context.dcs.transact(
     {
       checks: [{ key: keys.failover, version: state.move.version }],
       writes: [
         { key: keys.failover, value: "{}" },
-        {
-          key: keys.moveOutcome,
-          value: encodeRecord({
-            id: state.move.value.id,
-            done: false,
-            leader: state.lease.value?.holder ?? null,
-            code: action.code,
-            message: action.message,
-            at: context.clock.wall(),
-          } satisfies MoveOutcome),
-        },
+        { key: keys.moveOutcome, value: encodeRecord(outcome) },
       ],
     },
     dcsTimeoutMs(context.settings().ttlMs),
   );
-  context.journal.event("switchover_failed", false, action.message, { code: action.code });
-};
+  context.journal.event("switchover_failed", false, message, { code });
+}
 
 /** Releases the lease with the end of WAL (P7, F1): from here only F4 makes a new holder. */
 async function release(
@@ -250,31 +252,39 @@ export const handover: Executor<{ kind: "handover"; candidate: NodeName | null }
 };
 
 /** The planned move: a small checkpoint, a clean stop, release with the end of the shutdown checkpoint, follow. */
-export const switchover: Executor<{ kind: "switchover"; candidate: NodeName }> = async ({
-  context,
-  action,
-  step,
-  signal,
-}) => {
-  const { instance, journal, options, notebook } = context;
-  journal.event("switchover_started", true, `moving the primary to ${action.candidate}`, {
+export const switchover: Executor<{ kind: "switchover"; candidate: NodeName }> = async (execution) => {
+  const { context, action } = execution;
+  context.journal.event("switchover_started", true, `moving the primary to ${action.candidate}`, {
     candidate: action.candidate,
   });
+  try {
+    await stopAndRelease(execution, action.candidate);
+  } catch (thrown) {
+    // What was stopped is started again by the next rounds; the request must not begin anew by itself.
+    await settleMove(context, "SWITCHOVER_FAILED", thrown instanceof Error ? thrown.message : String(thrown));
+    throw thrown;
+  }
+  execution.step("starting as standby");
+  const upstream = upstreamAddress(context, action.candidate);
+  await context.instance.startStandby(upstream, postgresSettings(context), 0);
+  context.notebook.upstream = action.candidate;
+  context.journal.event("demoted", true, `${context.options.node} follows ${action.candidate}`, {
+    leader: action.candidate,
+  });
+};
+
+async function stopAndRelease({ context, step, signal }: Execution, candidate: NodeName): Promise<void> {
+  const { instance, options } = context;
   step("checkpoint");
   await instance.checkpoint(600_000);
-  if (signal.aborted) return;
+  if (signal.aborted) throw new Fault("LOST_LEADERSHIP", "The lease was lost before the move began.");
   step("stopping");
   await instance.stop("fast", options.stopTimeoutMs);
   step("reading the end of WAL");
   const lsn = await instance.endOfWal();
   step("releasing");
-  await release(context, "switchover", action.candidate, lsn);
-  step("starting as standby");
-  const upstream = upstreamAddress(context, action.candidate);
-  await instance.startStandby(upstream, postgresSettings(context), 0);
-  notebook.upstream = action.candidate;
-  journal.event("demoted", true, `${options.node} follows ${action.candidate}`, { leader: action.candidate });
-};
+  await release(context, "switchover", candidate, lsn);
+}
 
 /** What a leader does when its agent ends: a clean stop, and the lease to whoever streams. */
 export async function releaseForShutdown(context: AgentContext, candidate: NodeName | null): Promise<void> {

@@ -1,0 +1,482 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { lsnFromBytes } from "../values/lsn.ts";
+import type { FencingToken, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
+import type { WallTime } from "../values/time.ts";
+import type { Action } from "./action.ts";
+import { compareCandidates, electionOf, mayBecomePrimary } from "./candidates.ts";
+import { decide, ruleTables } from "./decide.ts";
+import type { LeaseRecord, NodeRecord, Tags } from "./records.ts";
+import type { ClusterState } from "./state.ts";
+import type { LocalPostgres, NodeView, Standing, View } from "./view.ts";
+
+const names = ["db1", "db2", "db3", "db4"] as NodeName[];
+const identifier = "7300000000000000001" as SystemIdentifier;
+const foreign = "7300000000000000002" as SystemIdentifier;
+const at = "2026-11-21T02:00:00.000Z" as WallTime;
+
+const lsn = fc.integer({ min: 0, max: 4 }).map((step) => lsnFromBytes(0x3000000n + BigInt(step) * 0x80000n));
+const timeline = fc.integer({ min: 1, max: 3 }).map((value) => value as Timeline);
+const age = fc.constantFrom(0, 40, 290, 310, 999, 1001, 2999, 3001, 5100, 7600, 60_000);
+const nodeName = fc.constantFrom(...names);
+const maybeName = fc.option(nodeName, { nil: null });
+
+const tags: fc.Arbitrary<Tags> = fc.record({
+  nofailover: fc.boolean(),
+  noloadbalance: fc.boolean(),
+  clonefrom: fc.boolean(),
+  nosync: fc.boolean(),
+  replicatefrom: maybeName,
+  failoverPriority: fc.constantFrom(1, 1, 0, 5),
+  free: fc.constant({}),
+});
+
+const leaseFor = (token: number): fc.Arbitrary<LeaseRecord> =>
+  fc
+    .record({
+      holder: nodeName,
+      state: fc.constantFrom("elected", "serving", "released"),
+      timeline,
+      lsn: fc.option(lsn, { nil: null }),
+      kind: fc.constantFrom("switchover", "shutdown", "crash"),
+      candidate: maybeName,
+    })
+    .map(({ holder, state, timeline: number, lsn: end, kind, candidate }) => ({
+      holder,
+      token: token as FencingToken,
+      renewal: 7,
+      ttlMs: 5000,
+      state: state as LeaseRecord["state"],
+      timeline: number,
+      reservedTimeline: 3 as Timeline,
+      lsn: state === "released" ? end : null,
+      release:
+        state === "released" ? { kind: kind as "switchover" | "shutdown" | "crash", candidate, at } : null,
+    }));
+
+const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
+  fc
+    .record({
+      tags,
+      state: fc.constantFrom("streaming", "replaying", "running", "stopped", "uninitialized", "cloning"),
+      timeline,
+      lsn,
+      ballot: fc.option(
+        fc.record({ token: fc.constantFrom(4, 5, 6).map((value) => value as FencingToken), timeline, lsn }),
+        { nil: null },
+      ),
+      upstream: maybeName,
+      empty: fc.boolean(),
+      location: fc.constantFrom(null, "a", "b"),
+    })
+    .map((parts) => ({
+      name,
+      nodeId: `id-${name}`,
+      incarnation: "1",
+      agentId: "1",
+      sequence: 1,
+      agentVersion: "0",
+      host: "127.0.0.1",
+      port: 5432,
+      apiUrl: "http://127.0.0.1:8008",
+      location: parts.location,
+      tags: parts.tags,
+      systemIdentifier: parts.empty ? null : identifier,
+      state: parts.state as NodeRecord["state"],
+      role: parts.state === "running" ? ("primary" as const) : ("standby" as const),
+      serverVersion: 150018,
+      timeline: parts.timeline,
+      lsn: parts.lsn,
+      replayedLsn: parts.lsn,
+      upstream: parts.upstream,
+      streaming: parts.state === "streaming",
+      oldestWalLsn: null,
+      pendingRestart: [],
+      ballot: parts.ballot,
+      problem: null,
+      operation: null,
+      since: at,
+      writtenAt: at,
+    }));
+
+const postgres: fc.Arbitrary<LocalPostgres> = fc.oneof(
+  fc.constant<LocalPostgres>({ kind: "empty" }),
+  fc.constant<LocalPostgres>({ kind: "unusable", code: "DATA_DIR_NOT_WRITABLE", message: "not writable" }),
+  fc.record({
+    kind: fc.constant("stopped" as const),
+    systemIdentifier: fc.constantFrom(identifier, identifier, identifier, foreign),
+    timeline,
+    wasPrimary: fc.boolean(),
+    clean: fc.boolean(),
+    remnants: fc.boolean(),
+  }),
+  fc.record({ kind: fc.constant("starting" as const), ours: fc.boolean(), forMs: age }),
+  fc.record({
+    kind: fc.constant("running" as const),
+    ours: fc.constantFrom(true, true, true, false),
+    role: fc.constantFrom("primary" as const, "standby" as const),
+    systemIdentifier: fc.constantFrom(identifier, identifier, identifier, foreign),
+    timeline,
+    lsn,
+    streaming: fc.boolean(),
+    upstream: maybeName,
+    silentMs: age,
+  }),
+);
+
+const retry = fc.record({
+  start: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
+  rejoin: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
+  clone: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
+  promote: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
+});
+
+function standingOf(self: NodeName, lease: LeaseRecord | null, ms: number, known: boolean): Standing {
+  if (!known) return { kind: "unknown" };
+  if (lease === null) return { kind: "none" };
+  const mine = lease.holder === self;
+  if (lease.state === "released") return { kind: "released", lease, mine, openMs: ms };
+  if (mine)
+    return ms < 5000
+      ? { kind: "mine", lease, remainingMs: 5000 - ms }
+      : { kind: "mine-lapsed", lease, openMs: ms - 5000 };
+  return ms < 5050
+    ? { kind: "other", lease, remainingMs: 5050 - ms }
+    : { kind: "expired", lease, openMs: ms - 5050 };
+}
+
+const view: fc.Arbitrary<View> = fc
+  .record({
+    self: nodeName,
+    tags,
+    lease: fc.option(leaseFor(4), { nil: null, freq: 8 }),
+    leaseAge: age,
+    known: fc.constantFrom(true, true, true, true, false),
+    records: fc.tuple(...names.map(recordFor)),
+    heard: fc.tuple(...names.map(() => age)),
+    registered: fc.subarray(names),
+    postgres,
+    paused: fc.constantFrom(false, false, false, true),
+    failover: fc.constantFrom("automatic" as const, "automatic" as const, "manual" as const),
+    reachable: fc.constantFrom(true, true, true, false),
+    initialization: fc.constantFrom("absent", "bootstrapping", "initialized", "initialized", "initialized"),
+    leaderLsn: fc.option(lsn, { nil: null }),
+    move: fc.option(
+      fc.record({
+        id: fc.constant("m"),
+        leader: maybeName,
+        candidate: maybeName,
+        scheduledAt: fc.constant(null),
+        acceptLoss: fc.boolean(),
+      }),
+      { nil: null, freq: 3 },
+    ),
+    operation: fc.option(fc.constant({ kind: "clone" }), { nil: null, freq: 5 }),
+    request: fc.option(
+      fc.constantFrom(
+        { kind: "restart" as const },
+        { kind: "reinit" as const, fromLeader: false },
+        { kind: "shutdown" as const },
+      ),
+      { nil: null, freq: 5 },
+    ),
+    retry,
+    standbys: fc.array(fc.record({ node: nodeName, flushLsn: lsn }), { maxLength: 3 }),
+    seenAt: fc.option(lsn, { nil: null }),
+  })
+  .map((parts): View => {
+    const others: NodeView[] = parts.records.flatMap((record, index) =>
+      record.name === parts.self || !parts.registered.includes(record.name)
+        ? []
+        : [{ record, heardMs: parts.heard[index] ?? 0 }],
+    );
+    const nodes = new Map(
+      parts.records
+        .filter((record) => record.name === parts.self || parts.registered.includes(record.name))
+        .map((record) => [
+          record.name,
+          { value: record.name === parts.self ? { ...record, tags: parts.tags } : record, version: 1 },
+        ]),
+    );
+    const cluster: ClusterState = {
+      revision: 10,
+      initialization: {
+        value:
+          parts.initialization === "initialized"
+            ? { kind: "initialized", systemIdentifier: identifier }
+            : { kind: parts.initialization as "absent" | "bootstrapping" },
+        version: 1,
+      },
+      lease: { value: parts.lease, version: 5 },
+      nodes,
+      history: { value: [], version: 0 },
+      move: { value: parts.move, version: 1 },
+      moveOutcome: { value: null, version: 0 },
+      durability: { value: [], version: 0 },
+      leaderLsn: parts.leaderLsn,
+      settings: { value: null, version: 0 },
+      garbage: [],
+    };
+    return {
+      self: parts.self,
+      tags: parts.tags,
+      location: null,
+      policy: {
+        ttlMs: 5000,
+        failover: parts.failover,
+        paused: parts.paused,
+        maxLagOnFailoverBytes: 1 << 20,
+        handoverWaitMs: 300,
+        primaryStartTimeoutMs: 30_000,
+        memberSlotsTtlMs: 1_800_000,
+        rewind: true,
+        reclone: { attempts: 3, waitMs: 1000, maxWaitMs: 60_000 },
+      },
+      dcs: { reachable: parts.reachable, silentMs: parts.reachable ? 10 : 9000 },
+      cluster: parts.known ? cluster : null,
+      standing: standingOf(parts.self, parts.lease, parts.leaseAge, parts.known),
+      others,
+      postgres: parts.postgres,
+      standbys: parts.standbys,
+      standbysSeenAt: parts.seenAt,
+      operation: parts.operation,
+      request: parts.request,
+      moveDueMs: parts.move === null ? null : 0,
+      retry: parts.retry,
+    };
+  });
+
+const runs = { numRuns: 4000 };
+const holds = (property: fc.IProperty<[View]>): void => fc.assert(property, runs);
+
+describe("decide", () => {
+  it("answers every view with a rule of its table and a sentence", () => {
+    const ids = new Set([...ruleTables.normal, ...ruleTables.paused].map((rule) => rule.id));
+    holds(
+      fc.property(view, (given) => {
+        const decision = decide(given);
+        expect(ids.has(decision.rule)).toBe(true);
+        expect(decision.why.length).toBeGreaterThan(3);
+      }),
+    );
+  });
+
+  it("is a function of the view alone", () => {
+    holds(
+      fc.property(view, (given) => {
+        expect(decide(given)).toEqual(decide(structuredClone(given)));
+      }),
+    );
+  });
+
+  it("lets PostgreSQL write only for the holder of the lease (P1)", () => {
+    const writing: ReadonlySet<Action["kind"]> = new Set([
+      "start-primary",
+      "promote",
+      "declare-serving",
+      "lead",
+      "bootstrap",
+    ]);
+    holds(
+      fc.property(view, (given) => {
+        if (writing.has(decide(given).action.kind)) expect(given.standing.kind).toBe("mine");
+      }),
+    );
+  });
+
+  it("never leaves a primary of ours running without the lease (P5)", () => {
+    holds(
+      fc.property(view, (given) => {
+        const { postgres: local, standing } = given;
+        if (local.kind !== "running" || local.role !== "primary" || !local.ours) return;
+        const fenced =
+          ["other", "expired", "released", "none"].includes(standing.kind) ||
+          (standing.kind === "mine-lapsed" && standing.openMs > 0);
+        if (fenced) expect(decide(given).action.kind).toBe("fence");
+      }),
+    );
+  });
+
+  it("takes a lease only when it is open, never from a live holder (F1)", () => {
+    holds(
+      fc.property(view, (given) => {
+        if (decide(given).action.kind === "take-lease")
+          expect(["expired", "released"]).toContain(given.standing.kind);
+      }),
+    );
+  });
+
+  it("takes nothing while the DCS is silent", () => {
+    holds(
+      fc.property(view, (given) => {
+        if (!given.dcs.reachable) expect(["take-lease", "ballot"]).not.toContain(decide(given).action.kind);
+      }),
+    );
+  });
+
+  it("never promotes a node behind an eligible one that has reported (F3)", () => {
+    holds(
+      fc.property(view, (given) => {
+        const decision = decide(given);
+        if (decision.action.kind !== "take-lease" || decision.action.resume || given.cluster === null) return;
+        if (decision.rule === "E-01" || decision.rule === "E-02") return;
+        const election = electionOf(given, given.cluster);
+        const own = election.ranked.find((candidate) => candidate.name === given.self);
+        expect(own).toBeDefined();
+        for (const candidate of election.ranked) {
+          const ahead =
+            candidate.timeline > own!.timeline ||
+            (candidate.timeline === own!.timeline && candidate.lsn > own!.lsn);
+          expect(ahead).toBe(false);
+        }
+      }),
+    );
+  });
+
+  it("gives a released lease without more ado only to one that holds everything of its releaser (F1)", () => {
+    holds(
+      fc.property(view, (given) => {
+        const decision = decide(given);
+        if (
+          decision.rule !== "E-02" ||
+          given.standing.kind !== "released" ||
+          given.postgres.kind !== "running"
+        )
+          return;
+        expect(given.postgres.lsn >= given.standing.lease.lsn!).toBe(true);
+        expect(given.standing.lease.release?.candidate).toBe(given.self);
+      }),
+    );
+  });
+
+  it("promotes no node whose tags exclude it unless an operator named it", () => {
+    holds(
+      fc.property(view, (given) => {
+        const decision = decide(given);
+        if (decision.action.kind !== "take-lease" || decision.action.resume || decision.rule === "E-01")
+          return;
+        expect(mayBecomePrimary(given.tags)).toBe(true);
+      }),
+    );
+  });
+
+  it("promotes nothing by itself in pause or with failover: manual", () => {
+    holds(
+      fc.property(view, (given) => {
+        const decision = decide(given);
+        if (decision.action.kind !== "take-lease") return;
+        if (given.policy.paused) expect(decision.rule).toBe("E-01");
+        if (given.policy.failover === "manual") expect(["E-01", "E-02", "E-04"]).toContain(decision.rule);
+      }),
+    );
+  });
+
+  it("never starts or copies over a data directory of another cluster", () => {
+    const touching: ReadonlySet<Action["kind"]> = new Set([
+      "start-standby",
+      "start-primary",
+      "promote",
+      "rejoin",
+      "ballot",
+      "take-lease",
+    ]);
+    holds(
+      fc.property(view, (given) => {
+        const local = given.postgres;
+        if (given.cluster?.initialization.value.kind !== "initialized") return;
+        if ((local.kind !== "stopped" && local.kind !== "running") || local.systemIdentifier === identifier)
+          return;
+        expect(touching.has(decide(given).action.kind)).toBe(false);
+      }),
+    );
+  });
+
+  it("never copies over data that is there", () => {
+    holds(
+      fc.property(view, (given) => {
+        if (decide(given).action.kind === "clone") expect(given.postgres.kind).toBe("empty");
+      }),
+    );
+  });
+
+  it("starts one piece of work at a time, apart from fencing", () => {
+    holds(
+      fc.property(view, (given) => {
+        if (given.operation !== null)
+          expect(["wait", "fence", "stop-foreign", "alarm"]).toContain(decide(given).action.kind);
+      }),
+    );
+  });
+});
+
+describe("an election in which everybody sees the same reports", () => {
+  it("has at most one node that takes the lease", () => {
+    fc.assert(
+      fc.property(view, fc.tuple(...names.map(() => lsn)), (given, positions) => {
+        if (given.cluster === null || given.standing.kind !== "expired") return;
+        const token = (given.standing.lease.token + 1) as FencingToken;
+        const nodes = new Map(
+          [...given.cluster.nodes].map(([name, node], index) => [
+            name,
+            {
+              ...node,
+              value: {
+                ...node.value,
+                ballot: { token, timeline: 1 as Timeline, lsn: positions[index] ?? lsnFromBytes(0n) },
+              },
+            },
+          ]),
+        );
+        const cluster = { ...given.cluster, nodes, move: { value: null, version: 0 } };
+        const winners = [...nodes.values()].filter(({ value }) => {
+          const others = [...nodes.values()]
+            .filter((node) => node.value.name !== value.name)
+            .map((node) => ({ record: node.value, heardMs: 10 }));
+          const seen: View = {
+            ...given,
+            self: value.name,
+            tags: value.tags,
+            cluster,
+            others,
+            operation: null,
+            request: null,
+            moveDueMs: null,
+            postgres: {
+              kind: "running",
+              ours: true,
+              role: "standby",
+              systemIdentifier: identifier,
+              timeline: 1 as Timeline,
+              lsn: value.ballot.lsn,
+              streaming: false,
+              upstream: null,
+              silentMs: 100,
+            },
+          };
+          return decide(seen).action.kind === "take-lease";
+        });
+        expect(winners.length).toBeLessThanOrEqual(1);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+describe("compareCandidates", () => {
+  it("is an order: antisymmetric, and equal only for the same node", () => {
+    const candidate = fc.record({
+      name: nodeName,
+      timeline,
+      lsn,
+      priority: fc.constantFrom(1, 5),
+      location: fc.constantFrom(null, "a"),
+    });
+    fc.assert(
+      fc.property(candidate, candidate, (a, b) => {
+        const sign = Math.sign(compareCandidates(a, b, "a"));
+        expect(sign + Math.sign(compareCandidates(b, a, "a"))).toBe(0);
+        if (sign === 0) expect(a.name).toBe(b.name);
+      }),
+    );
+  });
+});
