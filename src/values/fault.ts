@@ -43,6 +43,9 @@ export const faultCatalogue = {
   PROGRAM_FAILED: { retry: true, summary: "An external program failed" },
   PROGRAM_TIMEOUT: { retry: true, summary: "An external program did not finish in time" },
   // Requests
+  REQUEST_INVALID: { retry: false, summary: "The request is not understood" },
+  REQUEST_TOO_LARGE: { retry: false, summary: "The request is larger than the API takes" },
+  TOO_MANY_CLIENTS: { retry: true, summary: "Too many clients follow the stream" },
   UNAUTHORIZED: { retry: false, summary: "The request carries no valid credentials" },
   NOT_FOUND: { retry: false, summary: "There is no such thing" },
   NODE_UNKNOWN: { retry: false, summary: "The cluster has no such node" },
