@@ -1,0 +1,176 @@
+import { mkdir } from "node:fs/promises";
+import { Fault, toFault } from "../values/fault.ts";
+import { bootstrap } from "./bootstrap.ts";
+import { clone } from "./clone.ts";
+import { controlDataReader } from "./control-data.ts";
+import { deleteRetired, examineDirectory, hasStandbySignal, retire } from "./data-directory.ts";
+import { removeDurably } from "./durable-file.ts";
+import { endOfStoppedWal, type WalPosition } from "./end-of-wal.ts";
+import type { PostgresFacts, PostgresInstance, SqlFacts } from "./instance.ts";
+import { keepReadOnlyRestart, kill, startPrimary, startStandby, stop, type Lifecycle } from "./lifecycle.ts";
+import { Monitor } from "./monitor.ts";
+import { installation, program, type Installation, type LocalPostgresOptions } from "./options.ts";
+import { Postmaster, type RunningPostmaster } from "./postmaster.ts";
+import { instanceProcesses } from "./processes.ts";
+import { runProgram } from "./programs.ts";
+import { promote } from "./promotion.ts";
+import { follow, stopReceiving } from "./receiver.ts";
+import { rewind } from "./rewind.ts";
+import { ensureRoles } from "./roles.ts";
+import { applySettings } from "./settings.ts";
+import { syncSlots } from "./slots.ts";
+import { localTarget, withSql } from "./sql.ts";
+import { readForks } from "./timelines.ts";
+import { reserveSlot, upstreamHistory } from "./upstream.ts";
+import { newestTimeline, oldestWal, walDirectory } from "./wal.ts";
+
+/** The adapter to real PostgreSQL: the port, and what only a real data directory can tell. */
+export interface LocalPostgres extends PostgresInstance {
+  /** As endOfWal, with the timeline the position is on; null when it cannot be told. */
+  endOfWalPosition(): Promise<WalPosition | null>;
+  /** The major version of the programs. @throws Fault BINARIES_MISSING */
+  programsVersion(): Promise<number>;
+}
+
+/** Makes the adapter; it touches nothing until it is asked. @throws Fault CONFIG_INVALID */
+export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgres {
+  const at = installation(options);
+  const postmaster = new Postmaster(at);
+  const monitor = new Monitor(at, postmaster);
+  const major = versionReader(at);
+  const on: Lifecycle = { at, postmaster, monitor, major };
+  const readControl = controlDataReader(at);
+  const walDir = walDirectory(at.dataDir);
+  const endOfWalPosition = async (): Promise<WalPosition | null> => {
+    if (instanceProcesses(at.dataDir).length > 0) return null;
+    return endOfStoppedWal(at, await readControl(at.dataDir));
+  };
+  const prepared = async (): Promise<void> => {
+    for (const directory of [at.stateDir, at.socketDir])
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+  };
+  return {
+    inspect: async () => inspect(on, readControl),
+    onPostmasterExit: (listener) => postmaster.onExit(listener),
+    bootstrap: async (bootstrapOptions) => {
+      await prepared();
+      await bootstrap(on, bootstrapOptions);
+    },
+    ensureRoles: async () => ensureRoles(at),
+    clone: async (cloneOptions) => {
+      await prepared();
+      await clone(on, cloneOptions);
+    },
+    rewind: async (source, fork, signal) => rewind(on, source, fork, signal),
+    startStandby: async (upstream, settings, waitMs) => {
+      await prepared();
+      return startStandby(on, upstream, settings, waitMs);
+    },
+    startPrimary: async (settings, waitMs) => {
+      await prepared();
+      return startPrimary(on, settings, waitMs);
+    },
+    follow: async (upstream, settings) => follow(on, upstream, settings),
+    stopReceiving: async (settings) => stopReceiving(on, settings),
+    promote: async (timeline, timeoutMs) => promote(on, timeline, timeoutMs),
+    checkpoint: async (timeoutMs) => {
+      await withSql(localTarget(at, timeoutMs), (client) => client.query("checkpoint"));
+    },
+    stop: async (mode, timeoutMs) => stop(on, mode, timeoutMs),
+    kill: async () => kill(on),
+    endOfWal: async () => (await endOfWalPosition())?.lsn ?? null,
+    endOfWalPosition,
+    programsVersion: major,
+    timelineForks: async (timeline) => readForks(walDir, timeline),
+    upstreamHistory: async (source) => upstreamHistory(at, source),
+    reserveSlot: async (source) => reserveSlot(at, source),
+    oldestWalLsn: async () => oldestWal(walDir),
+    syncSlots: async (wanted) => syncSlots(at, wanted),
+    applySettings: async (settings) => {
+      await prepared();
+      return applySettings(on, settings);
+    },
+    retireDataDirectory: async () => {
+      if (instanceProcesses(at.dataDir).length > 0)
+        throw new Fault("POSTGRES_STOP_FAILED", "PostgreSQL still runs on the data directory", {
+          hint: "Stop it first.",
+        });
+      await retire(at);
+      await removeDurably(at.files.rewinding);
+    },
+    forgetRetired: async () => {
+      const deleted = await deleteRetired(at);
+      if (deleted.length > 0) at.log("postgres.retired.deleted", { directories: deleted });
+    },
+    detach: () => {
+      postmaster.detach();
+      monitor.close();
+    },
+  };
+}
+
+async function inspect(
+  on: Lifecycle,
+  readControl: ReturnType<typeof controlDataReader>,
+): Promise<PostgresFacts> {
+  const { at, postmaster } = on;
+  try {
+    const directory = await examineDirectory(at, await on.major());
+    if (directory.kind === "unusable") return directory;
+    const running = await postmaster.find();
+    if (running !== null) return await inspectRunning(on, running);
+    if (directory.kind === "empty") return { kind: "empty" };
+    return {
+      kind: "stopped",
+      control: await readControl(at.dataDir),
+      standbySignal: await hasStandbySignal(at.dataDir),
+      remnants: instanceProcesses(at.dataDir).length > 0,
+    };
+  } catch (error) {
+    return { kind: "unusable", fault: toFault(error) };
+  }
+}
+
+async function inspectRunning(on: Lifecycle, running: RunningPostmaster): Promise<PostgresFacts> {
+  const { at } = on;
+  const answer = await on.monitor.ask();
+  if (running.ours && answer.sql?.inRecovery === false) await keepReadOnlyRestart(at);
+  return {
+    kind: "running",
+    postmasterPid: running.pid,
+    ours: running.ours,
+    accepting: answer.accepting,
+    sql: answer.sql === null ? null : await complete(on, running, answer.sql),
+    sqlProblem: answer.problem,
+  };
+}
+
+/** Adds what SQL does not tell: the timeline of WAL on disk without a receiver, and settings held above what is wanted. */
+async function complete(on: Lifecycle, running: RunningPostmaster, sql: SqlFacts): Promise<SqlFacts> {
+  const raised = running.ours ? Object.keys(await on.postmaster.raised()) : [];
+  const timeline =
+    sql.inRecovery && sql.walReceiver === null
+      ? await newestTimeline(walDirectory(on.at.dataDir), sql.timeline)
+      : sql.timeline;
+  return { ...sql, timeline, pendingRestart: [...new Set([...sql.pendingRestart, ...raised])] };
+}
+
+/** Asks the programs for their version, once it has succeeded never again. */
+function versionReader(at: Installation): () => Promise<number> {
+  let known: number | null = null;
+  return async () => {
+    if (known !== null) return known;
+    const result = await runProgram(program(at, "postgres"), ["--version"], {
+      timers: at.timers,
+      timeoutMs: at.timeouts.programMs,
+    });
+    const version = /PostgreSQL\) ([0-9]+)/.exec(result.stdout)?.[1];
+    if (version === undefined)
+      throw new Fault("BINARIES_MISSING", `${program(at, "postgres")} does not tell its version`, {
+        detail: result.stderr,
+        hint: "Set bin_dir to the directory with PostgreSQL's programs.",
+      });
+    known = Number(version);
+    return known;
+  };
+}

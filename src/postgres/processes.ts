@@ -1,0 +1,173 @@
+import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { basename, join } from "node:path";
+import type { Clock } from "../system/clock.ts";
+import type { Timers } from "../system/timers.ts";
+import { Fault } from "../values/fault.ts";
+import { elapsedMs } from "../values/time.ts";
+
+/** A process that cannot be mistaken for a later one under the same number. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** When it was started, in clock ticks since boot (field 22 of /proc/PID/stat). */
+  readonly startTicks: number;
+}
+
+/** A living process as /proc shows it. */
+export interface ProcessFacts extends ProcessIdentity {
+  readonly parent: number;
+}
+
+/** What a postmaster says of itself in postmaster.pid. */
+export interface PostmasterFile {
+  readonly pid: number;
+  readonly port: number | null;
+  readonly socketDir: string | null;
+  /** "starting", "stopping", "ready" or "standby"; null when not written yet. */
+  readonly status: string | null;
+}
+
+// The calls below are synchronous on purpose: a look at all processes must be one instant (P3), and takes about 2 ms.
+
+/** The process now under this number; null when there is none or it is dead and only not yet reaped. */
+export function processFacts(pid: number): ProcessFacts | null {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, "latin1");
+  } catch {
+    return null;
+  }
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const [state, parent] = fields;
+  const startTicks = Number(fields[19]);
+  if (state === undefined || state === "Z" || state === "X" || !Number.isFinite(startTicks)) return null;
+  return { pid, parent: Number(parent), startTicks };
+}
+
+/** Whether this very process still lives. */
+export function isAlive(identity: ProcessIdentity): boolean {
+  return processFacts(identity.pid)?.startTicks === identity.startTicks;
+}
+
+/** The identity of this boot: process numbers and start times are comparable only within one. */
+export function bootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+}
+
+/** Whether a process is a PostgreSQL server process (of any version) that works in this data directory, deleted or not. */
+export function worksIn(pid: number, dataDir: string): boolean {
+  try {
+    const directory = readlinkSync(`/proc/${pid}/cwd`);
+    if (directory !== dataDir && directory !== `${dataDir} (deleted)`) return false;
+    return basename(readlinkSync(`/proc/${pid}/exe`)).replace(" (deleted)", "") === "postgres";
+  } catch {
+    return false;
+  }
+}
+
+/** Every living process of the instance and every descendant of one (archive commands and the like). */
+export function instanceProcesses(dataDir: string): readonly ProcessFacts[] {
+  const real = realPath(dataDir);
+  const pids = allPids();
+  const members = pids.filter((pid) => worksIn(pid, real));
+  if (members.length === 0) return [];
+  const all = pids.map(processFacts).filter((facts) => facts !== null);
+  const family = new Map(
+    all.filter((facts) => members.includes(facts.pid)).map((facts) => [facts.pid, facts]),
+  );
+  for (let grown = true; grown;) {
+    const children = all.filter((facts) => family.has(facts.parent) && !family.has(facts.pid));
+    for (const child of children) family.set(child.pid, child);
+    grown = children.length > 0;
+  }
+  return [...family.values()];
+}
+
+/** Programs (such as a pg_basebackup whose agent died) that still work on a path. */
+export function programsWorkingOn(names: readonly string[], path: string): readonly ProcessIdentity[] {
+  const found: ProcessIdentity[] = [];
+  for (const pid of allPids()) {
+    try {
+      if (!names.includes(basename(readlinkSync(`/proc/${pid}/exe`)))) continue;
+      if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").includes(path)) continue;
+    } catch {
+      continue;
+    }
+    const facts = processFacts(pid);
+    if (facts !== null) found.push(facts);
+  }
+  return found;
+}
+
+/** Reads postmaster.pid; null when there is none, or none of a postmaster. */
+export function readPostmasterFile(dataDir: string): PostmasterFile | null {
+  let lines: string[];
+  try {
+    lines = readFileSync(join(dataDir, "postmaster.pid"), "utf8").split("\n");
+  } catch {
+    return null;
+  }
+  const pid = Number(lines[0]);
+  if (!Number.isSafeInteger(pid) || pid <= 0) return null; // a single-user server, which writes its number negated
+  const port = Number(lines[3]);
+  return {
+    pid,
+    port: Number.isSafeInteger(port) && port > 0 ? port : null,
+    socketDir: lines[4] === undefined || lines[4] === "" ? null : lines[4],
+    status: lines[7]?.trim() ?? null,
+  };
+}
+
+/** The longest wait for the kernel to end killed processes: past it one is stuck in the disk (P3 is not reached). */
+const killLimitMs = 10_000;
+
+/**
+ * P3: stops the forking (SIGSTOP for the postmaster), kills everything else and looks again until nothing else is left,
+ * then the postmaster. Backends are process groups of their own and outlive their postmaster, so a group is never enough.
+ * @returns the milliseconds until no process was left
+ * @throws Fault POSTGRES_STOP_FAILED when a process does not die
+ */
+export async function killInstance(dataDir: string, clock: Clock, timers: Timers): Promise<number> {
+  const started = clock.now();
+  for (;;) {
+    const processes = instanceProcesses(dataDir);
+    const took = elapsedMs(started, clock.now());
+    if (processes.length === 0) return took;
+    if (took > killLimitMs)
+      throw new Fault("POSTGRES_STOP_FAILED", "Processes of PostgreSQL do not die", {
+        detail: `Left after SIGKILL: ${processes.map((each) => each.pid).join(", ")}.`,
+        hint: "A process that waits for a hung disk cannot be killed: check the storage, or power the machine off.",
+      });
+    const numbers = new Set(processes.map((each) => each.pid));
+    const roots = processes.filter((each) => !numbers.has(each.parent));
+    const others = processes.filter((each) => numbers.has(each.parent));
+    for (const root of roots) signalProcess(root, others.length > 0 ? "SIGSTOP" : "SIGKILL");
+    for (const other of others) signalProcess(other, "SIGKILL");
+    await timers.sleep(1);
+  }
+}
+
+/** Sends a signal to this very process; false when it is gone. */
+export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): boolean {
+  if (!isAlive(identity)) return false;
+  try {
+    process.kill(identity.pid, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The path with its links resolved: what /proc shows. */
+export function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
+function allPids(): readonly number[] {
+  return readdirSync("/proc")
+    .filter((name) => name.charCodeAt(0) >= 0x31 && name.charCodeAt(0) <= 0x39)
+    .map(Number);
+}
