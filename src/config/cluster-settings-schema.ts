@@ -1,0 +1,136 @@
+import { z } from "zod";
+import { duration, flag, size, text, wholeNumber } from "./fields.ts";
+import { parameters } from "./parameters.ts";
+
+const hbaForm =
+  /^\s*(#.*|(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc|include|include_if_exists|include_dir)\s+\S.*)?$/;
+
+const hbaLine = z
+  .string()
+  .max(4096)
+  .refine((line) => !/[\0\n\r]/.test(line), "expected one line of pg_hba.conf per entry")
+  .refine(
+    (line) => hbaForm.test(line),
+    "expected a line of pg_hba.conf, such as: host all all 10.0.0.0/8 scram-sha-256",
+  );
+
+const reclone = z
+  .strictObject({
+    attempts: wholeNumber(
+      {
+        description:
+          "How many copies of one node are tried in a row before it waits for a person; 0 = none is made by itself.",
+      },
+      0,
+      100,
+    ).default(3),
+    wait: duration(
+      { description: "The wait after the first failed copy; it doubles with each further one." },
+      { min: "1s", max: "1h" },
+    ).prefault("10s"),
+    max_wait: duration(
+      { description: "The longest wait between two copies." },
+      { min: "1s", max: "1d" },
+    ).prefault("10min"),
+  })
+  .superRefine((value, context) => {
+    if (value.wait > value.max_wait)
+      context.addIssue({ code: "custom", path: ["wait"], message: "is longer than reclone.max_wait" });
+  });
+
+const postgresql = z.strictObject({
+  parameters: parameters({
+    description:
+      "PostgreSQL parameters of every node. They win over the user's own postgresql.conf; those of the node file win over them.",
+  }).prefault({}),
+  pg_hba: z
+    .array(hbaLine)
+    .max(1000)
+    .nullable()
+    .meta({
+      description:
+        "Lines of pg_hba.conf, put after those pgherd needs for itself. null = the node's own pg_hba.conf, else password logins (scram-sha-256) from everywhere.",
+    })
+    .default(null),
+  restore_command: text({
+    description:
+      "Fetches WAL from an archive (PostgreSQL's restore_command, with %f and %p); the node file's wins. null = none.",
+  })
+    .nullable()
+    .default(null),
+});
+
+const lag = { min: "0B", max: "1TB" };
+
+/**
+ * The settings all nodes share: stored in the DCS under `config` as JSON, holding only what somebody set. Its input side
+ * is that document, its output side has every default and plain units (milliseconds, bytes).
+ */
+export const clusterSettingsSchema = z.strictObject({
+  ttl: duration(
+    {
+      description:
+        "Length of the leader lease: how long a dead host can stay the leader. Renewed five times in that time.",
+    },
+    { min: "2s", max: "5min" },
+  ).prefault("5s"),
+  max_lag_on_failover: size(
+    {
+      description:
+        "A standby that is further behind the last known position of the leader is not promoted by itself.",
+    },
+    lag,
+  ).prefault("1MB"),
+  maximum_lag_on_failover: size(
+    { description: "Another name of max_lag_on_failover; stored under that one." },
+    lag,
+  ).optional(),
+  failover: z
+    .enum(["automatic", "manual"])
+    .meta({
+      description:
+        "automatic: a standby takes over from a dead leader. manual: the failure is detected and reported, and waits for a person.",
+    })
+    .default("automatic"),
+  pause: flag({
+    description: "Paused: nothing is started, stopped, promoted or demoted by itself.",
+  }).default(false),
+  handover_wait: duration(
+    {
+      description:
+        "How long a leader whose PostgreSQL died waits for a standby that has everything, before it restarts in place.",
+    },
+    { min: "0s", max: "10s" },
+  ).prefault("300ms"),
+  primary_start_timeout: duration(
+    { description: "How long a crashed primary may recover in place before a standby takes over." },
+    { min: "0s", max: "1h" },
+  ).prefault("30s"),
+  member_slots_ttl: duration(
+    {
+      description:
+        "How long the replication slot of a node that is away is kept. Longer holds more WAL on the leader's disk; shorter means that the node must be copied anew.",
+    },
+    { min: "0s", max: "30d" },
+  ).prefault("30min"),
+  reclone: reclone.meta({ description: "Bounds of repeated copies of one node." }).prefault({}),
+  rewind: flag({
+    description: "Whether pg_rewind may bring a diverged node back; false = it is copied anew.",
+  }).default(true),
+  history_limit: wholeNumber(
+    { description: "How many finished timelines the cluster's history keeps." },
+    1,
+    1000,
+  ).default(100),
+  postgresql: postgresql.meta({ description: "PostgreSQL on every node." }).prefault({}),
+});
+
+/** Keys of Patroni's settings that pgherd does not need, each with why. */
+export const needlessSettings: Readonly<Record<string, string>> = {
+  loop_wait: "pgherd acts on events; there is no interval to set",
+  retry_timeout: "pgherd derives its limits from ttl",
+  synchronous_mode: "synchronous protection is not part of this version",
+  master_start_timeout: "did you mean primary_start_timeout?",
+  use_pg_rewind: "did you mean rewind?",
+  use_slots: "pgherd always uses replication slots",
+};
