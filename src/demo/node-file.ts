@@ -1,0 +1,26 @@
+import { stringify } from "yaml";
+import type { DemoFile, DemoNode } from "./demo-file.ts";
+import type { SettingsTree } from "./settings.ts";
+
+/** The node file of one node of the demo. */
+export function nodeFile(demo: DemoFile, node: DemoNode, settings: SettingsTree): string {
+  const content = {
+    cluster: demo.cluster,
+    node: node.name,
+    address: "127.0.0.1",
+    data_dir: node.data_dir,
+    state_dir: node.state_dir,
+    dcs: { etcd: demo.etcd.members.map((member) => new URL(member.endpoint).host) },
+    postgresql: { port: node.port, listen: "127.0.0.1" },
+    api: { port: Number(new URL(node.api).port), listen: "127.0.0.1" },
+    ...(Object.keys(settings).length === 0 ? {} : { bootstrap: { settings } }),
+  };
+  return `# Written by \`pgherd demo up\`; yours to change (restart the agent afterwards).\n${stringify(content)}`;
+}
+
+/** One line per server for libpq's password file. */
+export function passfile(demo: DemoFile): string {
+  const escape = (text: string): string => text.replace(/[\\:]/g, "\\$&");
+  const { name, password } = demo.role;
+  return demo.nodes.map((node) => `127.0.0.1:${node.port}:*:${escape(name)}:${escape(password)}\n`).join("");
+}
