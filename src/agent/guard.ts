@@ -4,7 +4,7 @@
  * every process of the host shares, and only a later deadline or a release moves it.
  */
 import { appendFileSync, rmSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { killInstance } from "../postgres/processes.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Timer, Timers } from "../system/timers.ts";
@@ -44,8 +44,9 @@ export class Guard {
     this.#server = createServer((socket) => this.#welcome(socket));
   }
 
-  /** Listens; rejects when another guard already does. */
+  /** Listens. A guard that already answers there stays the one: two would know different deadlines. */
   async open(): Promise<void> {
+    if (await answers(this.#options.socketPath)) process.exit(0);
     rmSync(this.#options.socketPath, { force: true });
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", reject);
@@ -153,4 +154,15 @@ export class Guard {
       // A full disk must not keep the guard from its work.
     }
   }
+}
+
+function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(socketPath);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
 }

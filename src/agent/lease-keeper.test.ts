@@ -149,7 +149,13 @@ describe("LeaseKeeper", () => {
     const other = store.connect();
     const entry = (await other.read(1000)).entries.get(keys.lease);
     const stolen = { ...first, holder: "db2", token: 2, renewal: 2 };
-    await other.transact({ checks: [{ key: keys.lease, version: entry!.version }], writes: [{ key: keys.lease, value: JSON.stringify(stolen) }] }, 1000);
+    await other.transact(
+      {
+        checks: [{ key: keys.lease, version: entry!.version }],
+        writes: [{ key: keys.lease, value: JSON.stringify(stolen) }],
+      },
+      1000,
+    );
     await keeper.renew();
     expect(deadlines.at(-1)).toBeNull();
     expect(keeper.standing()).toMatchObject({ kind: "other", lease: { holder: "db2" } });

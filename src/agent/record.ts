@@ -2,6 +2,7 @@ import type { NodeRecord, NodeState } from "../cluster/records.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
+import { patroniRole, patroniState, patroniTags } from "../cluster/patroni-words.ts";
 import { heartbeatMs } from "../cluster/policy.ts";
 import { formatLsn } from "../values/lsn.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
@@ -193,40 +194,14 @@ function stateOf(context: AgentContext, facts: PostgresFacts): NodeState {
   }
 }
 
-const patroniStates: Record<NodeState, string> = {
-  uninitialized: "stopped",
-  initializing: "initializing new cluster",
-  cloning: "creating replica",
-  rewinding: "starting",
-  starting: "starting",
-  running: "running",
-  promoting: "running",
-  streaming: "running",
-  replaying: "running",
-  stopping: "stopping",
-  stopped: "stopped",
-  crashed: "crashed",
-  failed: "start failed",
-  unknown: "stopped",
-};
-
 /** The member key in the form that Patroni's tools read. */
 function patroniMember(context: AgentContext, record: NodeRecord): string {
-  const free = record.tags.free;
-  const tags = {
-    ...free,
-    ...(record.tags.nofailover && { nofailover: true }),
-    ...(record.tags.noloadbalance && { noloadbalance: true }),
-    ...(record.tags.clonefrom && { clonefrom: true }),
-    ...(record.tags.nosync && { nosync: true }),
-    ...(record.tags.replicatefrom !== null && { replicatefrom: record.tags.replicatefrom }),
-    ...(record.tags.failoverPriority !== 1 && { failover_priority: record.tags.failoverPriority }),
-  };
+  const tags = patroniTags(record.tags);
   return JSON.stringify({
     conn_url: `postgres://${record.host}:${record.port}/postgres`,
     api_url: `${record.apiUrl}/patroni`,
-    state: patroniStates[record.state],
-    role: record.role === "primary" ? "primary" : "replica",
+    state: patroniState(record.state),
+    role: patroniRole(record.role),
     version: context.options.agentVersion,
     ...(Object.keys(tags).length > 0 && { tags }),
     ...(record.lsn !== null && { xlog_location: Number(record.lsn) }),

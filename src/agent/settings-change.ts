@@ -1,0 +1,75 @@
+import { effectiveSettings, parseClusterSettings, type StoredSettings } from "../config/cluster-settings.ts";
+import { formatProblems } from "../config/problem.ts";
+import { applyPatch, replaceSettings } from "../config/settings-change.ts";
+import { keys } from "../dcs/layout.ts";
+import { Fault } from "../values/fault.ts";
+import { dcsTimeoutMs, type AgentContext } from "./context.ts";
+import type { SettingsChange, SettingsView } from "./service.ts";
+
+/** The cluster settings as stored and with their defaults. */
+export function settingsView(context: AgentContext): SettingsView {
+  const settings = context.mirror.state?.settings ?? { value: null, version: 0 };
+  const { stored } = parseClusterSettings(settings.value);
+  return { stored, effective: effectiveSettings(stored), version: settings.version };
+}
+
+/**
+ * Changes the cluster settings by compare-and-swap on the version that was read.
+ * @throws Fault CONFIG_INVALID with every problem, DCS_CONFLICT, DCS_UNREACHABLE
+ */
+export async function changeSettings(
+  context: AgentContext,
+  how: "patch" | "replace",
+  input: unknown,
+  options: { readonly dryRun: boolean; readonly version: number | null },
+): Promise<SettingsChange> {
+  const timeoutMs = dcsTimeoutMs(context.settings().ttlMs);
+  const state = await context.mirror.refresh(timeoutMs);
+  const before = settingsView(context);
+  if (options.version !== null && options.version !== state.settings.version)
+    throw new Fault("DCS_CONFLICT", "The cluster settings were changed by somebody else in the meantime.", {
+      detail: "Nothing was changed.",
+      hint: "Look at them again (`pgherd config show`) and repeat the change.",
+    });
+  const outcome = how === "patch" ? applyPatch(before.stored, input) : replaceSettings(before.stored, input);
+  if (outcome.outcome === "refused")
+    throw new Fault("CONFIG_INVALID", "The cluster settings would not be valid.", {
+      detail: [...formatProblems(outcome.problems), "Nothing was changed."].join("\n"),
+    });
+  const { stored, diff } = outcome;
+  if (options.dryRun) return { diff, view: { ...before, stored, effective: effectiveSettings(stored) } };
+  if (outcome.outcome === "changed") await write(context, stored, state.settings.version, timeoutMs, diff);
+  return { diff, view: settingsView(context) };
+}
+
+async function write(
+  context: AgentContext,
+  after: StoredSettings,
+  version: number,
+  timeoutMs: number,
+  diff: readonly string[],
+): Promise<void> {
+  const result = await context.dcs.transact(
+    { checks: [{ key: keys.config, version }], writes: [{ key: keys.config, value: JSON.stringify(after) }] },
+    timeoutMs,
+  );
+  if (result.outcome === "conflict")
+    throw new Fault(
+      "DCS_CONFLICT",
+      "The cluster settings were changed by somebody else at the same moment.",
+      {
+        detail: "Nothing was changed.",
+      },
+    );
+  const wasPaused = context.settings().paused;
+  await context.mirror.refresh(timeoutMs);
+  const isPaused = context.settings().paused;
+  if (wasPaused !== isPaused)
+    context.journal.event(
+      isPaused ? "paused" : "resumed",
+      true,
+      isPaused ? "the cluster was paused" : "the cluster was resumed",
+    );
+  else context.journal.event("settings_changed", true, diff.join("; "));
+  context.wake();
+}

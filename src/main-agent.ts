@@ -1,0 +1,247 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { pino } from "pino";
+import type { Log } from "./agent/context.ts";
+import { startAgent, type Daemon } from "./agent/daemon.ts";
+import { supervise } from "./agent/supervisor.ts";
+import { startApi } from "./api/server.ts";
+import { findBinDir } from "./config/bin-dir.ts";
+import type { NodeConfig } from "./config/node-config.ts";
+import { loadNodeConfig } from "./config/node-file.ts";
+import type { Dcs } from "./dcs/dcs.ts";
+import { createEtcdDcs } from "./dcs/etcd/etcd-dcs.ts";
+import { HookRunner } from "./notify/hooks.ts";
+import { disableServiceStart, findServiceFor } from "./postgres/debian.ts";
+import { createLocalPostgres } from "./postgres/local-instance.ts";
+import { systemClock } from "./system/clock.ts";
+import { systemRandom } from "./system/random.ts";
+import { systemTimers } from "./system/timers.ts";
+import { Fault, toFault } from "./values/fault.ts";
+import { Secret } from "./values/secret.ts";
+
+/** Ended by a mistake that a restart cannot mend (EX_CONFIG): the supervisor gives up. */
+const configurationExit = 78;
+
+const usage = "usage: pgherd agent --config NODE.yml [--supervised]\n";
+
+/** `pgherd agent`: runs until it is told to end. @returns the exit code */
+export async function agentMain(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { config: { type: "string" }, supervised: { type: "boolean" }, help: { type: "boolean" } },
+    strict: false,
+  });
+  const file = values["config"];
+  if (typeof file !== "string") {
+    process.stderr.write(usage);
+    return values["help"] === true ? 0 : 2;
+  }
+  if (values["supervised"] === true) {
+    const command = [process.execPath, ...process.execArgv, programFile(), "agent", "--config", file];
+    return supervise(command, systemTimers, () => systemClock.now());
+  }
+  try {
+    return await runAgent(file);
+  } catch (thrown) {
+    return reportAndEnd(toFault(thrown));
+  }
+}
+
+/** The file that starts pgherd: what a guard or a supervised agent is started with. */
+function programFile(): string {
+  const built = fileURLToPath(new URL("../bin/pgherd", import.meta.url));
+  return existsSync(built) ? built : fileURLToPath(new URL("./main.js", import.meta.url));
+}
+
+function reportAndEnd(fault: Fault): number {
+  process.stderr.write(`${fault.message} [${fault.code}]\n`);
+  if (fault.detail !== null) process.stderr.write(`  detail  ${fault.detail}\n`);
+  if (fault.hint !== null) process.stderr.write(`  next    ${fault.hint}\n`);
+  if (fault.code === "INTERNAL") process.stderr.write(`${fault.stack ?? ""}\n`);
+  return fault.retrySafe ? 1 : configurationExit;
+}
+
+async function runAgent(file: string): Promise<number> {
+  const config = await loadNodeConfig(file, process.env);
+  if (process.getuid?.() === 0)
+    throw new Fault("RUNS_AS_ROOT", "The agent must not run as root: PostgreSQL refuses to.", {
+      hint: "Run it as the owner of the data directory: runuser -u postgres -- pgherd agent --config " + file,
+    });
+  const log = createLog(config);
+  const binDir = findBinDir(config, process.env);
+  await keepDebianAway(config, log);
+  const dcs = createDcs(config, log);
+  const daemon = await startAgent({
+    config,
+    dcs,
+    createInstance: (secrets) =>
+      createLocalPostgres({
+        dataDir: config.dataDir,
+        stateDir: config.stateDir,
+        binDir,
+        configDir: config.postgresql.configDir,
+        port: config.postgresql.port,
+        listenAddresses: config.postgresql.listen,
+        socketDir: config.postgresql.socketDir,
+        node: config.node,
+        clusterName: config.cluster,
+        secrets,
+        clock: systemClock,
+        timers: systemTimers,
+        log: (event, fields) => log("info", event, fields),
+      }),
+    agentVersion: ownVersion(),
+    guardCommand: (socketPath) => [
+      process.execPath,
+      programFile(),
+      "guard",
+      "--socket",
+      socketPath,
+      "--data-dir",
+      config.dataDir,
+      "--log",
+      join(config.stateDir, "guard.log"),
+    ],
+    supervisorPid: supervisorPid(),
+    reloadConfig: () => loadNodeConfig(file, process.env),
+    clock: systemClock,
+    timers: systemTimers,
+    random: systemRandom,
+    log,
+  });
+  const hooks = new HookRunner(
+    config.hooks.map((hook) => ({ ...hook, events: hook.events ?? [] })),
+    {
+      cluster: config.cluster,
+      node: config.node,
+      facts: () => hookFacts(daemon),
+      timers: systemTimers,
+      log: (event, fields) => log("warn", event, fields),
+    },
+  );
+  daemon.journal.subscribe((item) => {
+    if (item.kind === "event") hooks.offer(item.event);
+  });
+  return serve(config, daemon, log);
+}
+
+async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<number> {
+  const { api } = config;
+  const server = await startApi({
+    service: daemon.service,
+    listen: api.listen,
+    port: api.port,
+    tls: api.tls,
+    auth: {
+      token: () => daemon.secrets.current()?.apiToken ?? null,
+      basic:
+        api.basic === null
+          ? null
+          : {
+              username: api.basic.username,
+              password: new Secret(readFileSync(api.basic.passwordFile, "utf8").trim()),
+            },
+    },
+    log,
+    clock: systemClock,
+    timers: systemTimers,
+  }).catch(async (thrown: unknown) => {
+    await daemon.end("keep");
+    throw thrown;
+  });
+  log("info", "api.listening", { url: server.url });
+  let ending: Promise<void> | null = null;
+  const end = (postgres: "stop" | "keep"): void => {
+    ending ??= daemon.end(postgres).then(() => server.close());
+  };
+  process.on("SIGTERM", () => end("stop"));
+  process.on("SIGINT", () => end("stop"));
+  process.on("SIGUSR2", () => end("keep"));
+  process.on("SIGHUP", () => {
+    daemon.service
+      .reload()
+      .catch((thrown: unknown) => log("error", "reload.failed", { ...toFault(thrown).report() }));
+  });
+  try {
+    await daemon.ended;
+  } catch (thrown) {
+    await server.close();
+    throw thrown;
+  }
+  if (ending !== null) await (ending as Promise<void>);
+  // A kept PostgreSQL needs the next agent at once: a supervisor starts one for any code but 0.
+  return process.exitCode === undefined ? 0 : Number(process.exitCode);
+}
+
+function hookFacts(daemon: Daemon): Record<string, string> {
+  const status = daemon.service.status();
+  const leader = status.nodes.find((node) => node.name === status.leader);
+  const own = daemon.service.local().record;
+  return {
+    role: own.role ?? "none",
+    state: own.state,
+    leader: status.leader ?? "",
+    leader_conninfo: leader === undefined ? "" : `host=${leader.host} port=${leader.port}`,
+    timeline: String(own.timeline ?? ""),
+  };
+}
+
+/** A data directory of Debian's own clusters: its service must not start it beside the agent. */
+async function keepDebianAway(config: NodeConfig, log: Log): Promise<void> {
+  const service = await findServiceFor(config.dataDir);
+  if (service === null || service.start === "disabled") return;
+  log("warn", "debian.service_disabled", { unit: service.unit, start_conf: service.startConf });
+  await disableServiceStart(service, join(config.stateDir, "kept-config"));
+}
+
+function createDcs(config: NodeConfig, log: Log): Dcs {
+  const { dcs } = config;
+  return createEtcdDcs({
+    endpoints: dcs.endpoints,
+    prefix: `/${config.namespace}/${config.cluster}/`,
+    tls:
+      dcs.tls === null
+        ? undefined
+        : {
+            caFile: dcs.tls.caFile ?? undefined,
+            certFile: dcs.tls.certFile ?? undefined,
+            keyFile: dcs.tls.keyFile ?? undefined,
+          },
+    username: dcs.username ?? undefined,
+    password:
+      dcs.passwordFile === null ? undefined : new Secret(readFileSync(dcs.passwordFile, "utf8").trim()),
+    clock: systemClock,
+    timers: systemTimers,
+    logger: { info: (fields, text) => log("debug", "dcs", { ...fields, text }) },
+  });
+}
+
+function createLog(config: NodeConfig): Log {
+  const logger = pino({
+    level: config.log.level,
+    base: { cluster: config.cluster, node: config.node },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+  });
+  const pretty = config.log.format === "pretty" || (config.log.format === "auto" && process.stdout.isTTY);
+  if (!pretty) return (level, event, fields = {}) => logger[level]({ event, ...fields });
+  return (level, event, fields = {}) => {
+    if (!logger.isLevelEnabled(level)) return;
+    const rest = Object.entries(fields).map(
+      ([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`,
+    );
+    process.stdout.write(`${systemClock.wall()} ${level.padEnd(5)} ${event} ${rest.join(" ")}\n`);
+  };
+}
+
+function ownVersion(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+function supervisorPid(): number | null {
+  const text = process.env["PGHERD_SUPERVISOR"];
+  return text === undefined ? null : Number(text);
+}
