@@ -61,7 +61,7 @@ async function runInitdb(on: Lifecycle, target: string, options: BootstrapOption
     `--pwfile=${passwordFile}`,
     "--auth=scram-sha-256",
     ...encoding,
-    ...(options.dataChecksums ? ["--data-checksums"] : []),
+    ...checksumArguments(options.dataChecksums, await on.major()),
     ...options.initdbOptions,
   ];
   try {
@@ -78,4 +78,10 @@ async function runInitdb(on: Lifecycle, target: string, options: BootstrapOption
   } finally {
     await removeDurably(passwordFile);
   }
+}
+
+/** From version 18 on checksums are on unless refused. */
+function checksumArguments(wanted: boolean, major: number): readonly string[] {
+  if (wanted) return ["--data-checksums"];
+  return major >= 18 ? ["--no-data-checksums"] : [];
 }

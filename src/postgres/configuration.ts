@@ -15,6 +15,7 @@ const defaults: Readonly<Record<string, string>> = {
   // How soon a standby looks again for its upstream: it decides how fast it follows after a failover.
   wal_retrieve_retry_interval: "500ms",
   password_encryption: "scram-sha-256",
+  log_line_prefix: "%m [%p] %q%u@%d ",
 };
 
 /** Settings the agent alone decides: a user's or the cluster's value is ignored. */
@@ -56,6 +57,7 @@ export function renderConfiguration(
   at: Installation,
   settings: PostgresSettings,
   upstream: Upstream | null,
+  major: number,
 ): string {
   const chosen = Object.entries(settings.parameters).filter(
     ([name]) => !imposedParameters.has(name.toLowerCase()),
@@ -77,6 +79,7 @@ export function renderConfiguration(
     recovery_target_name: "",
     recovery_target_time: "",
     recovery_target_xid: "",
+    ...(major < 16 ? { promote_trigger_file: "" } : {}),
   };
   const section = (title: string, values: Readonly<Record<string, string>>): string[] => [
     `# ${title}`,

@@ -20,7 +20,7 @@ export async function writeGeneratedFiles(
     ident: await readIfPresent(join(at.configDir, "pg_ident.conf")),
   };
   await setUpstream(at, upstream);
-  await writeIfChanged(at.files.configuration, renderConfiguration(at, settings, upstream));
+  await writeIfChanged(at.files.configuration, renderConfiguration(at, settings, upstream, major));
   await writeIfChanged(at.files.hba, renderHba(at, settings, own, major));
   await writeIfChanged(at.files.ident, renderIdent(at, own, major));
   await writeToolPassfile(at);

@@ -46,8 +46,8 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     return endOfStoppedWal(at, await readControl(at.dataDir));
   };
   const prepared = async (): Promise<void> => {
-    for (const directory of [at.stateDir, at.socketDir])
-      await mkdir(directory, { recursive: true, mode: 0o700 });
+    await mkdir(at.stateDir, { recursive: true, mode: 0o700 });
+    await mkdir(at.socketDir, { recursive: true, mode: 0o755 }); // clients of other users connect here
   };
   return {
     inspect: async () => inspect(on, readControl),
@@ -134,6 +134,7 @@ async function inspect(
 async function inspectRunning(on: Lifecycle, running: RunningPostmaster): Promise<PostgresFacts> {
   const { at } = on;
   const answer = await on.monitor.ask();
+  await on.postmaster.boundLog();
   if (running.ours && answer.sql?.inRecovery === false) await keepReadOnlyRestart(at);
   return {
     kind: "running",

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdir, open, stat } from "node:fs/promises";
+import { copyFile, mkdir, open, stat, truncate } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Fault } from "../values/fault.ts";
 import type { Timer } from "../system/timers.ts";
@@ -27,6 +27,9 @@ interface StartRecord extends ProcessIdentity {
   /** Settings held above what is wanted, because the standby's WAL demands it. */
   readonly raised: Readonly<Record<string, string>>;
 }
+
+/** A larger log is moved aside; one such older log is kept. */
+const logLimitBytes = 64 * 1_024 * 1_024;
 
 /** How often an adopted postmaster is looked at while no connection to it can tell of its death. */
 const pollMs = 25;
@@ -155,6 +158,14 @@ export class Postmaster {
       (file) => file.size,
       () => 0,
     );
+  }
+
+  /** Moves the log aside when it has grown too large; the running server goes on writing to its (then empty) file. */
+  async boundLog(): Promise<void> {
+    if ((await this.logSize()) < logLimitBytes) return;
+    const { log } = this.#at.files;
+    await copyFile(log, `${log}.1`);
+    await truncate(log);
   }
 
   /** The end of what was logged since the log had `size` bytes; at most 4 kB. */
