@@ -1,0 +1,172 @@
+import { resolve } from "node:path";
+import { demoKill, demoStart, describeNow, type DemoPart } from "../../demo/control.ts";
+import { findDemo, readDemo, type DemoFile } from "../../demo/demo-file.ts";
+import { introduction, type DemoDescription } from "../../demo/description.ts";
+import { demoDown } from "../../demo/down.ts";
+import type { DemoHost } from "../../demo/host.ts";
+import { defaultDemoDir, lastDemoDir } from "../../demo/pointer.ts";
+import { demoUp } from "../../demo/up.ts";
+import { createApiClient } from "../../api/client.ts";
+import { systemRandom } from "../../system/random.ts";
+import { Fault, toFault } from "../../values/fault.ts";
+import { readTimeoutMs, type CommandContext } from "../context.ts";
+import { countText } from "../render/quantity.ts";
+import { statusLines } from "../render/status.ts";
+import { tableLines } from "../render/table.ts";
+
+interface UpOptions {
+  readonly nodes?: number;
+  readonly dcsMembers?: number;
+  readonly ttl?: number;
+  readonly set?: readonly string[];
+}
+
+/** `pgherd demo up` */
+export async function up(context: CommandContext, options: UpOptions): Promise<undefined> {
+  const request = {
+    dir: givenDir(context) ?? defaultDemoDir(context.io.env, process.getuid?.() === 0),
+    nodes: options.nodes ?? null,
+    dcsMembers: options.dcsMembers ?? null,
+    ttlMs: options.ttl ?? null,
+    settings: options.set ?? [],
+  };
+  const demo = await demoUp(request, hostOf(context));
+  await show(context, demo, introduction(demo, context.io.program));
+  return undefined;
+}
+
+/** `pgherd demo status` */
+export async function status(context: CommandContext): Promise<undefined> {
+  const demo = await readDemo(await knownDir(context));
+  await show(context, demo, introduction(demo, context.io.program));
+  return undefined;
+}
+
+/** The description for programs; for people the status, the processes, and how to go on. */
+async function show(context: CommandContext, demo: DemoFile, rest: readonly string[]): Promise<void> {
+  const description = await describeNow(demo);
+  context.result(description, [
+    ...(await clusterLines(context, demo)),
+    "",
+    ...processLines(context, description),
+    "",
+    ...rest,
+  ]);
+}
+
+/** The status of the cluster, or why there is none: that is no failure of a command that looks at processes. */
+async function clusterLines(context: CommandContext, demo: DemoFile): Promise<string[]> {
+  if (context.json) return [];
+  const client = createApiClient({ urls: demo.nodes.map((node) => node.api), timeoutMs: readTimeoutMs });
+  try {
+    return statusLines(await client.status(), context.look());
+  } catch (thrown) {
+    return [`? ${demo.cluster}: ${toFault(thrown).message}`];
+  }
+}
+
+function processLines(context: CommandContext, description: DemoDescription): string[] {
+  const pid = (value: number | null): string => (value === null ? "-" : String(value));
+  const nodes = tableLines(
+    [
+      { title: "node" },
+      { title: "agent", align: "right" },
+      { title: "guard", align: "right" },
+      { title: "postgres", align: "right" },
+      { title: "API" },
+      { title: "data directory" },
+    ],
+    description.nodes.map((node) => ({
+      mark: node.agent_pid === null ? "!" : " ",
+      cells: [
+        node.name,
+        pid(node.agent_pid),
+        pid(node.guard_pid),
+        pid(node.postmaster_pid),
+        node.api,
+        node.data_dir,
+      ],
+    })),
+    context.look(),
+  );
+  const members = description.dcs.endpoints.map((endpoint, index) => {
+    return `${endpoint} (${pid(description.dcs.pids[index] ?? null)})`;
+  });
+  return [...nodes, `  ${description.dcs.kind}: ${members.join(", ")}`];
+}
+
+/** `pgherd demo down` */
+export async function down(
+  context: CommandContext,
+  options: { readonly keep?: boolean },
+): Promise<undefined> {
+  const dir = givenDir(context) ?? (await lastDemoDir(context.io.env));
+  if (dir === null) {
+    context.result({ dir: null, found: false, removed: false }, ["There is no demo."]);
+    return undefined;
+  }
+  const ended = await demoDown(dir, options.keep === true, hostOf(context));
+  const text = !ended.found
+    ? `There is no demo in ${dir}.`
+    : ended.removed
+      ? `The demo is down, and ${dir} is removed.`
+      : `The demo is down; ${dir} is kept. To start it again: ${context.io.program} demo up --dir ${dir}`;
+  context.result({ dir, ...ended }, [text]);
+  return undefined;
+}
+
+interface PartOptions {
+  readonly what: DemoPart;
+}
+
+/** `pgherd demo kill` */
+export async function kill(
+  context: CommandContext,
+  options: PartOptions,
+  names: readonly string[],
+): Promise<undefined> {
+  const node = names[0] ?? "";
+  const killed = await demoKill(await knownDir(context), node, options.what, hostOf(context));
+  const text =
+    killed === 0
+      ? `Nothing of it runs on ${node}.`
+      : `Killed ${countText(killed, "process", "processes")} of ${node}.`;
+  context.result({ node, what: options.what, killed }, [text]);
+  return undefined;
+}
+
+/** `pgherd demo start` */
+export async function start(
+  context: CommandContext,
+  options: PartOptions,
+  names: readonly string[],
+): Promise<undefined> {
+  const node = names[0] ?? "";
+  const started = await demoStart(await knownDir(context), node, options.what, hostOf(context));
+  context.result({ node, what: options.what, started }, [
+    started ? `${node} is started.` : `${node} runs already.`,
+  ]);
+  return undefined;
+}
+
+function givenDir(context: CommandContext): string | null {
+  const { dir } = context.globals;
+  return dir === undefined ? null : resolve(context.io.directory, dir);
+}
+
+/** The demo named by --dir, else the last one. @throws Fault NOT_FOUND */
+async function knownDir(context: CommandContext): Promise<string> {
+  const dir = givenDir(context) ?? (await lastDemoDir(context.io.env));
+  if (dir !== null) return dir;
+  const fallback = defaultDemoDir(context.io.env, process.getuid?.() === 0);
+  // A demo started by another name of this user (sudo) is found at its usual place.
+  if ((await findDemo(fallback)) !== null) return fallback;
+  throw new Fault("NOT_FOUND", "There is no demo", {
+    hint: "Start one with `pgherd demo up`, or name its directory with --dir.",
+  });
+}
+
+function hostOf(context: CommandContext): DemoHost {
+  const { env, clock, timers, interrupted } = context.io;
+  return { env, clock, timers, interrupted, random: systemRandom, note: (line) => context.note([line]) };
+}
