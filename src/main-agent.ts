@@ -1,11 +1,9 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import type { Log } from "./agent/context.ts";
 import { startAgent, type Daemon } from "./agent/daemon.ts";
-import { supervise } from "./agent/supervisor.ts";
 import { startApi } from "./api/server.ts";
 import { findBinDir } from "./config/bin-dir.ts";
 import type { NodeConfig } from "./config/node-config.ts";
@@ -20,6 +18,7 @@ import { systemRandom } from "./system/random.ts";
 import { systemTimers } from "./system/timers.ts";
 import { Fault, toFault } from "./values/fault.ts";
 import { Secret } from "./values/secret.ts";
+import { programFile } from "./program-file.ts";
 
 /** Ended by a mistake that a restart cannot mend (EX_CONFIG): the supervisor gives up. */
 const configurationExit = 78;
@@ -38,21 +37,11 @@ export async function agentMain(argv: readonly string[]): Promise<number> {
     process.stderr.write(usage);
     return values["help"] === true ? 0 : 2;
   }
-  if (values["supervised"] === true) {
-    const command = [process.execPath, ...process.execArgv, programFile(), "agent", "--config", file];
-    return supervise(command, systemTimers, () => systemClock.now());
-  }
   try {
     return await runAgent(file);
   } catch (thrown) {
     return reportAndEnd(toFault(thrown));
   }
-}
-
-/** The file that starts pgherd: what a guard or a supervised agent is started with. */
-function programFile(): string {
-  const built = fileURLToPath(new URL("../bin/pgherd", import.meta.url));
-  return existsSync(built) ? built : fileURLToPath(new URL("./main.js", import.meta.url));
 }
 
 function reportAndEnd(fault: Fault): number {

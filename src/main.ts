@@ -3,8 +3,14 @@ const [command] = process.argv.slice(2);
 
 switch (command) {
   case "agent": {
+    const words = process.argv.slice(3);
+    if (words.includes("--supervised")) {
+      const { supervisorMain } = await import("./main-supervisor.ts");
+      process.exitCode = await supervisorMain(words);
+      break;
+    }
     const { agentMain } = await import("./main-agent.ts");
-    process.exitCode = await agentMain(process.argv.slice(3));
+    process.exitCode = await agentMain(words);
     break;
   }
   case "guard": {

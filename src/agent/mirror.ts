@@ -25,6 +25,7 @@ export class DcsMirror {
   #state: ClusterState | null = null;
   #lease: Sighting | null = null;
   #contact: Instant | null = null;
+  #essence = "";
   #watch: DcsWatch | null = null;
 
   constructor(dcs: Dcs, clock: Clock, wake: () => void) {
@@ -128,6 +129,35 @@ export class DcsMirror {
       if (heard?.sequence !== value.sequence) this.#heard.set(name, { sequence: value.sequence, at: now });
     }
     for (const name of this.#heard.keys()) if (!this.#state.nodes.has(name)) this.#heard.delete(name);
+    const essence = essenceOf(this.#state);
+    if (essence === this.#essence) return;
+    this.#essence = essence;
     this.#wake();
   }
+}
+
+/** What a round would decide differently from: not renewals, heartbeats and positions, which come many times a second. */
+function essenceOf(state: ClusterState): string {
+  const lease = state.lease.value;
+  const nodes = [...state.nodes.values()].map(({ value: node }) => {
+    const ballot = node.ballot === null ? "" : `${node.ballot.token}@${node.ballot.lsn}`;
+    return [
+      node.name,
+      node.state,
+      node.role,
+      node.timeline,
+      node.streaming,
+      node.upstream,
+      node.systemIdentifier,
+      ballot,
+    ].join(" ");
+  });
+  return [
+    lease === null ? "" : `${lease.holder} ${lease.token} ${lease.state} ${lease.ttlMs}`,
+    state.initialization.version,
+    state.move.version,
+    state.moveOutcome.version,
+    state.settings.version,
+    ...nodes,
+  ].join("|");
 }

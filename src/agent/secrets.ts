@@ -29,6 +29,7 @@ export class SecretStore {
   readonly #superuser: string;
   readonly #random: Random;
   #text: string | null;
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(stateDir: string, superuser: string, random: Random) {
     this.#file = join(stateDir, "secrets.json");
@@ -81,8 +82,10 @@ export class SecretStore {
   async adopt(text: string): Promise<boolean> {
     if (text === this.#text) return false;
     parse(text, "the DCS key pgherd/secrets");
-    await writeDurably(this.#file, text, 0o600);
     this.#text = text;
+    const write = this.#writing.then(() => writeDurably(this.#file, text, 0o600));
+    this.#writing = write.catch(() => undefined);
+    await write;
     return true;
   }
 }

@@ -1,0 +1,11 @@
+import { supervise } from "./agent/supervisor.ts";
+import { programFile } from "./program-file.ts";
+import { systemClock } from "./system/clock.ts";
+import { systemTimers } from "./system/timers.ts";
+
+/** `pgherd agent --supervised ...`: runs the same command without that word, and again whenever it dies. */
+export function supervisorMain(argv: readonly string[]): Promise<number> {
+  const rest = argv.filter((word) => word !== "--supervised");
+  const command = [process.execPath, ...process.execArgv, programFile(), "agent", ...rest];
+  return supervise(command, systemTimers, () => systemClock.now());
+}
