@@ -35,6 +35,8 @@ export async function runProgram(
   args: readonly string[],
   options: ProgramOptions,
 ): Promise<ProgramResult> {
+  const calledOff = new Fault("PROGRAM_FAILED", `${file} was ended because the work was called off`);
+  if (options.signal?.aborted === true) throw calledOff;
   const limit = deadline(options.timers, options.timeoutMs, options.signal);
   const child = spawn(file, args, {
     cwd: "/",
@@ -58,7 +60,7 @@ export async function runProgram(
         ? new Fault("PROGRAM_TIMEOUT", `${file} did not finish within ${options.timeoutMs} ms`, {
             detail: lastLines(stderr.text()),
           })
-        : new Fault("PROGRAM_FAILED", `${file} was ended because the work was called off`);
+        : calledOff;
     return { code, stdout: stdout.text(), stderr: stderr.text() };
   } finally {
     limit.signal.removeEventListener("abort", kill);
