@@ -7,7 +7,7 @@ export interface ApiAuth {
   /** The cluster's token; null while it is not known yet, and then no token is accepted. */
   readonly token: () => Secret | null;
   /** A user of HTTP Basic besides `pgherd` with the token as the password; null = none. */
-  readonly basic: { readonly user: string; readonly password: Secret } | null;
+  readonly basic: { readonly username: string; readonly password: Secret } | null;
 }
 
 /**
@@ -36,7 +36,7 @@ export function checkAccess(request: ApiRequest, auth: ApiAuth): Access {
       const given = Buffer.from(value, "base64").toString("utf8");
       const accepted = [
         ...(token === null ? [] : [`${tokenUser}:${token.reveal()}`]),
-        ...(auth.basic === null ? [] : [`${auth.basic.user}:${auth.basic.password.reveal()}`]),
+        ...(auth.basic === null ? [] : [`${auth.basic.username}:${auth.basic.password.reveal()}`]),
       ];
       return accepted.some((pair) => sameText(given, pair)) ? "granted" : "wrong";
     }
