@@ -3,15 +3,15 @@
 //   node scripts/setup.mjs [--tests]
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { build, buildIsStale } from "./build.mjs";
+import { build as buildProgram, buildIsStale } from "./build.mjs";
 import { requirements } from "./requirements.mjs";
 import { isProgram, root, run, say } from "./run.mjs";
 
 /** @returns whether everything is there now; what is missing has been said */
-export async function setUp({ tests }) {
-  return (
-    nodeIsNewEnough() && (await setUpMachine({ tests })) && (await setUpPackages()) && (await setUpBuild())
-  );
+export async function setUp({ tests, machine = true, build = true }) {
+  if (!nodeIsNewEnough()) return false;
+  if (machine && !(await setUpMachine({ tests }))) return false;
+  return (await setUpPackages()) && (!build || (await setUpBuild()));
 }
 
 function nodeIsNewEnough() {
@@ -90,7 +90,7 @@ function packagesAreStale() {
 async function setUpBuild() {
   if (!buildIsStale()) return true;
   say("Building (npm run build)");
-  return await build();
+  return await buildProgram();
 }
 
 if (isProgram(import.meta.url)) {
