@@ -23,6 +23,9 @@ import { programFile } from "./program-file.ts";
 /** Ended by a mistake that a restart cannot mend (EX_CONFIG): the supervisor gives up. */
 const configurationExit = 78;
 
+/** Ended to be started again (EX_TEMPFAIL): PostgreSQL runs on and waits for the next agent. */
+const restartExit = 75;
+
 const usage = "usage: pgherd agent --config NODE.yml [--supervised]\n";
 
 /** `pgherd agent`: runs until it is told to end. @returns the exit code */
@@ -141,9 +144,11 @@ async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<numb
     throw thrown;
   });
   log("info", "api.listening", { url: server.url });
-  let ending: Promise<void> | null = null;
+  const state: { ending: Promise<void> | null; kept: boolean } = { ending: null, kept: false };
   const end = (postgres: "stop" | "keep"): void => {
-    ending ??= daemon.end(postgres).then(() => server.close());
+    if (state.ending !== null) return;
+    state.kept = postgres === "keep";
+    state.ending = daemon.end(postgres).then(() => server.close());
   };
   process.on("SIGTERM", () => end("stop"));
   process.on("SIGINT", () => end("stop"));
@@ -159,9 +164,8 @@ async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<numb
     await server.close();
     throw thrown;
   }
-  if (ending !== null) await (ending as Promise<void>);
-  // A kept PostgreSQL needs the next agent at once: a supervisor starts one for any code but 0.
-  return process.exitCode === undefined ? 0 : Number(process.exitCode);
+  await state.ending;
+  return state.kept ? restartExit : 0;
 }
 
 function hookFacts(daemon: Daemon): Record<string, string> {

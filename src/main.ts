@@ -1,5 +1,5 @@
 /** Reads the command line and starts what it names. The daemons are loaded only when they are wanted. */
-const [command] = process.argv.slice(2);
+const command = process.argv[2] ?? "";
 
 switch (command) {
   case "agent": {

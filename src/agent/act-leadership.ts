@@ -154,7 +154,8 @@ function historyWrites(history: readonly HistoryEntry[]): DcsWrite[] {
 function moveDone(context: AgentContext, state: ClusterState): DcsWrite[] {
   const move = state.move.value;
   if (move === null) return [];
-  const done = move.candidate === null || move.candidate === context.options.node;
+  const self = context.options.node;
+  const planned = move.candidate === null || move.candidate === self;
   return [
     { key: keys.failover, value: "{}" },
     {
@@ -164,9 +165,7 @@ function moveDone(context: AgentContext, state: ClusterState): DcsWrite[] {
         done: true,
         leader: context.options.node,
         code: null,
-        message: done
-          ? `${context.options.node} is the primary now`
-          : `${context.options.node} took over instead of ${move.candidate ?? ""}`,
+        message: planned ? `${self} is the primary now` : `${self} took over instead of ${move.candidate}`,
         at: context.clock.wall(),
       } satisfies MoveOutcome),
     },

@@ -91,7 +91,7 @@ export class Agent {
         });
       }
       if (this.#fatal !== null) throw this.#fatal;
-      if (this.#running && !this.#woken) await this.#sleep();
+      await this.#sleep();
     }
   }
 
@@ -276,7 +276,9 @@ export class Agent {
     });
   }
 
+  /** Until the next wake-up or tick; not at all when one came during the round. */
   #sleep(): Promise<void> {
+    if (this.#woken || !this.#running) return Promise.resolve();
     return new Promise((resolve) => {
       const resume = (): void => {
         this.#sleeping?.timer.cancel();

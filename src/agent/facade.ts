@@ -7,7 +7,7 @@ import type { HistoryEntry, MoveOutcome, NodeRecord } from "../cluster/records.t
 import type { LocalRequest } from "../cluster/view.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { keys } from "../dcs/layout.ts";
-import { Fault } from "../values/fault.ts";
+import { Fault, toFault } from "../values/fault.ts";
 import { parseNodeName, type NodeName } from "../values/names.ts";
 import { elapsedMs, type Instant, type WallTime } from "../values/time.ts";
 import type { Agent } from "./agent.ts";
@@ -194,7 +194,11 @@ export class AgentFacade implements AgentService {
     return { changed, pendingRestart: (this.#record.latest?.pendingRestart.length ?? 0) > 0 };
   }
 
-  async reinit(input: { fromLeader: boolean; dryRun: boolean }): Promise<{ source: NodeName }> {
+  reinit(input: { fromLeader: boolean; dryRun: boolean }): Promise<{ source: NodeName }> {
+    return Promise.resolve().then(() => this.#reinit(input));
+  }
+
+  #reinit(input: { fromLeader: boolean; dryRun: boolean }): { source: NodeName } {
     const { mirror, keeper, options } = this.#context;
     const view = this.#agent.view;
     const leader = mirror.state === null ? null : currentLeader(this.#context, mirror.state);
@@ -243,7 +247,7 @@ export class AgentFacade implements AgentService {
         done: (failure) => {
           timer.cancel();
           if (failure === null) resolve();
-          else reject(failure instanceof Error ? failure : new Error(String(failure)));
+          else reject(toFault(failure));
         },
       };
       wake();

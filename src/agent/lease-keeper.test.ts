@@ -189,6 +189,6 @@ describe("LeaseKeeper", () => {
     await mirror.refresh(1000);
     expect(deadlines.at(-1)).toBeNull();
     expect(keeper.standing()).toMatchObject({ kind: "released", mine: true });
-    await expect(keeper.change((lease) => lease)).rejects.toThrowError(Fault);
+    await expect(keeper.change((lease) => lease)).rejects.toThrow(Fault);
   });
 });

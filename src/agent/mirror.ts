@@ -67,7 +67,10 @@ export class DcsMirror {
 
   /** Replaces all that was known by a linearizable read, unless the watch is already past it. */
   absorb(snapshot: DcsSnapshot): void {
-    if (this.#state !== null && snapshot.revision < this.#state.revision) return this.touch();
+    if (this.#state !== null && snapshot.revision < this.#state.revision) {
+      this.touch();
+      return;
+    }
     this.#entries = new Map(snapshot.entries);
     this.#changed(snapshot.revision);
   }

@@ -20,26 +20,23 @@ export async function supervise(
 ): Promise<number> {
   const [program, ...rest] = command;
   if (program === undefined) return 2;
-  let child: ChildProcess | null = null;
-  let ending = false;
+  const state: { child: ChildProcess | null; ending: boolean } = { child: null, ending: false };
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {
-      ending = true;
-      child?.kill(signal);
+      state.ending = true;
+      state.child?.kill(signal);
     });
-  for (const signal of ["SIGHUP", "SIGUSR2"] as const) process.on(signal, () => child?.kill(signal));
-  for (let waitMs = firstWaitMs; ; waitMs = Math.min(longestWaitMs, waitMs * 2)) {
+  for (const signal of ["SIGHUP", "SIGUSR2"] as const) process.on(signal, () => state.child?.kill(signal));
+  for (let waitMs = firstWaitMs; !state.ending; waitMs = Math.min(longestWaitMs, waitMs * 2)) {
     const started = nowMs();
-    child = spawn(program, rest, {
-      stdio: "inherit",
-      env: { ...process.env, PGHERD_SUPERVISOR: String(process.pid) },
-    });
-    const code = await exitOf(child);
-    if (ending || (code !== null && final.has(code))) return code ?? 0;
+    const env = { ...process.env, PGHERD_SUPERVISOR: String(process.pid) };
+    state.child = spawn(program, rest, { stdio: "inherit", env });
+    const code = await exitOf(state.child);
+    if (state.ending || (code !== null && final.has(code))) return code ?? 0;
     if (nowMs() - started > stableMs) waitMs = firstWaitMs;
     await timers.sleep(waitMs);
-    if (ending) return 0;
   }
+  return 0;
 }
 
 function exitOf(child: ChildProcess): Promise<number | null> {

@@ -46,12 +46,11 @@ const leaseFor = (token: number): fc.Arbitrary<LeaseRecord> =>
       token: token as FencingToken,
       renewal: 7,
       ttlMs: 5000,
-      state: state as LeaseRecord["state"],
+      state: state,
       timeline: number,
       reservedTimeline: 3 as Timeline,
       lsn: state === "released" ? end : null,
-      release:
-        state === "released" ? { kind: kind as "switchover" | "shutdown" | "crash", candidate, at } : null,
+      release: state === "released" ? { kind: kind, candidate, at } : null,
     }));
 
 const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
@@ -82,7 +81,7 @@ const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
       location: parts.location,
       tags: parts.tags,
       systemIdentifier: parts.empty ? null : identifier,
-      state: parts.state as NodeRecord["state"],
+      state: parts.state,
       role: parts.state === "running" ? ("primary" as const) : ("standby" as const),
       serverVersion: 150018,
       timeline: parts.timeline,
@@ -204,7 +203,7 @@ const view: fc.Arbitrary<View> = fc
         value:
           parts.initialization === "initialized"
             ? { kind: "initialized", systemIdentifier: identifier }
-            : { kind: parts.initialization as "absent" | "bootstrapping" },
+            : { kind: parts.initialization },
         version: 1,
       },
       lease: { value: parts.lease, version: 5 },

@@ -36,22 +36,22 @@ export const keys = {
 
 const nodePrefix = "pgherd/nodes/";
 
-function branded<T>(parse: (text: string) => T | undefined, what: string): z.ZodType<T, unknown> {
+function branded<T>(parse: (text: string) => T | undefined, what: string): z.ZodType<T> {
   return z.string().transform((text, context) => {
     const value = parse(text);
     if (value !== undefined) return value;
     context.addIssue({ code: "custom", message: `not a ${what}` });
     return z.NEVER;
-  }) as unknown as z.ZodType<T, unknown>;
+  });
 }
 
-function brandedNumber<T>(parse: (value: number) => T | undefined, what: string): z.ZodType<T, unknown> {
+function brandedNumber<T>(parse: (value: number) => T | undefined, what: string): z.ZodType<T> {
   return z.number().transform((number, context) => {
     const value = parse(number);
     if (value !== undefined) return value;
     context.addIssue({ code: "custom", message: `not a ${what}` });
     return z.NEVER;
-  }) as unknown as z.ZodType<T, unknown>;
+  });
 }
 
 const nodeName = branded(parseNodeName, "node name");
@@ -59,7 +59,7 @@ const lsn = branded(parseLsn, "WAL position");
 const systemIdentifier = branded(parseSystemIdentifier, "system identifier");
 const timeline = brandedNumber(parseTimeline, "timeline number");
 const token = brandedNumber(parseToken, "token");
-const wallTime = z.string() as unknown as z.ZodType<WallTime, unknown>;
+const wallTime = z.string() as unknown as z.ZodType<WallTime>;
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
 
 const leaseSchema = z.object({
@@ -90,7 +90,7 @@ const tagsSchema = z.object({
   free: z.record(z.string(), scalar),
 });
 
-const nodeSchema: z.ZodType<NodeRecord, unknown> = z.object({
+const nodeSchema: z.ZodType<NodeRecord> = z.object({
   name: nodeName,
   nodeId: z.string(),
   incarnation: z.string(),

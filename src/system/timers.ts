@@ -20,7 +20,10 @@ export const systemTimers: Timers = {
   },
   sleep: (ms, signal) =>
     new Promise((resolve) => {
-      if (signal?.aborted === true) return resolve();
+      if (signal?.aborted === true) {
+        resolve();
+        return;
+      }
       const done = (): void => {
         clearTimeout(handle);
         signal?.removeEventListener("abort", done);
