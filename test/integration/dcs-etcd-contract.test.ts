@@ -1,15 +1,20 @@
-import { systemClock } from "../../src/system/clock.ts";
-import { systemTimers } from "../../src/system/timers.ts";
 import { dcsContract, type ContractStore } from "../../src/dcs/dcs.contract.ts";
-import { createEtcdDcs } from "../../src/dcs/etcd/etcd-dcs.ts";
-import { startEtcd } from "../support/etcd.ts";
+import type { Dcs } from "../../src/dcs/dcs.ts";
+import { Secret } from "../../src/values/secret.ts";
+import { etcdClient } from "../support/dcs-load.ts";
+import { startEtcd, type EtcdOptions } from "../support/etcd.ts";
 import { startRelay, type Relay } from "../support/relay.ts";
 
-async function startStore(members: number): Promise<ContractStore> {
-  const etcd = await startEtcd({ members });
+async function startStore(options: EtcdOptions): Promise<ContractStore> {
+  const etcd = await startEtcd(options);
+  const login =
+    options.auth === undefined
+      ? {}
+      : { username: options.auth.username, password: new Secret(options.auth.password) };
+  const scheme = etcd.clientTls === undefined ? "http" : "https";
   const relays: Relay[] = [];
-  const connect = (endpoints: string[], prefix: string): ReturnType<typeof createEtcdDcs> =>
-    createEtcdDcs({ endpoints, prefix, clock: systemClock, timers: systemTimers });
+  const connect = (endpoints: string[], prefix: string): Dcs =>
+    etcdClient({ endpoints, prefix, tls: etcd.clientTls, ...login });
   return {
     connect: (prefix) => connect(etcd.endpoints, prefix),
     connectBreakable: async (prefix) => {
@@ -17,7 +22,7 @@ async function startStore(members: number): Promise<ContractStore> {
         etcd.endpoints.map((endpoint) => startRelay(Number(new URL(endpoint).port))),
       );
       relays.push(...mine);
-      const endpoints = mine.map((relay) => `http://127.0.0.1:${String(relay.port)}`);
+      const endpoints = mine.map((relay) => `${scheme}://127.0.0.1:${String(relay.port)}`);
       return {
         dcs: connect(endpoints, prefix),
         break: () => void Promise.all(mine.map((relay) => relay.set("hold"))),
@@ -37,5 +42,8 @@ async function startStore(members: number): Promise<ContractStore> {
   };
 }
 
-dcsContract("etcd, one member", () => startStore(1));
-dcsContract("etcd, three members", () => startStore(3));
+const auth = { rootPassword: "root", username: "pgherd", password: "secret", prefix: "/service/" };
+
+dcsContract("etcd, one member", () => startStore({}));
+dcsContract("etcd, three members", () => startStore({ members: 3 }));
+dcsContract("etcd with TLS, client certificates and a login", () => startStore({ tls: "mutual", auth }));

@@ -57,13 +57,13 @@ export interface TestEtcd {
   /** With TLS: files for a client whose certificate has the CN `client`. */
   readonly clientTls: CertificateFiles | undefined;
   /** The member that leads now. */
-  leader(): Promise<EtcdMember>;
+  readonly leader: () => Promise<EtcdMember>;
   /** Runs etcdctl against all endpoints (as root where authentication is on) and returns its output. */
-  ctl(...args: string[]): Promise<string>;
+  readonly ctl: (...args: string[]) => Promise<string>;
   /** Resolves when every running member answers and sees a leader. */
-  ready(): Promise<void>;
+  readonly ready: () => Promise<void>;
   /** Kills everything, at once and without ceremony. */
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 /** Starts etcd on free ports of 127.0.0.1 and waits until it is healthy. It dies with the test process, however that ends. */

@@ -1,5 +1,6 @@
 import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
-import type { SecureContextOptions } from "node:tls";
+import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { connect as connectTls, type SecureContextOptions } from "node:tls";
 import type { Timers } from "../../system/timers.ts";
 import {
   failureOfError,
@@ -47,6 +48,7 @@ export class Channel {
   /** Resolves when the connection is gone. */
   readonly closed: Promise<void>;
   readonly #session: ClientHttp2Session;
+  readonly #socket: Socket;
   readonly #timers: Timers;
   readonly #streams = new Set<(failure: CallFailure) => void>();
   #calls = 0;
@@ -57,11 +59,17 @@ export class Channel {
   constructor(target: ChannelTarget, timers: Timers) {
     this.endpoint = target.endpoint;
     this.#timers = timers;
-    this.#session = connect(target.endpoint, { ...target.tls, settings: { enablePush: false } });
+    const socket = openSocket(target);
+    this.#socket = socket;
+    this.#session = connect(target.endpoint, {
+      createConnection: () => socket,
+      settings: { enablePush: false },
+    });
     this.#session.once("connect", () => (this.#connected = true));
     this.#session.on("error", (error) => this.retire(this.#fail(error)));
     this.#session.once("goaway", () => this.retire(networkFailure("the member is closing the connection")));
-    this.closed = new Promise((resolve) => this.#session.once("close", resolve));
+    // Not the session's "close", which never comes in some failures of TLS (Node 20).
+    this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
     this.#session.once("close", () =>
       this.retire(this.#failure ?? networkFailure("the connection was closed")),
     );
@@ -132,10 +140,11 @@ export class Channel {
   /** Cuts the connection with everything under way on it. */
   destroy(): void {
     this.#session.destroy();
+    this.#socket.destroy();
   }
 
   #destroyIfIdle(): void {
-    if (this.#retired !== undefined && this.#calls === 0) this.#session.destroy();
+    if (this.#retired !== undefined && this.#calls === 0) this.destroy();
   }
 
   #fail(error: unknown): CallFailure {
@@ -207,6 +216,15 @@ interface RawListener {
 interface RawStream {
   readonly http2: ClientHttp2Stream | undefined;
   readonly abort: (failure: CallFailure | undefined) => void;
+}
+
+function openSocket(target: ChannelTarget): Socket {
+  const url = new URL(target.endpoint);
+  const host = url.hostname.replace(/^\[|\]$/g, "");
+  if (url.protocol === "http:") return connectTcp({ host, port: Number(url.port || 80), noDelay: true });
+  const servername = isIP(host) === 0 ? host : "";
+  const port = Number(url.port || 443);
+  return connectTls({ ...target.tls, host, port, servername, ALPNProtocols: ["h2"] }).setNoDelay(true);
 }
 
 function networkFailure(reason: string): CallFailure {

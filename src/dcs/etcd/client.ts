@@ -10,6 +10,8 @@ import type { Method } from "./messages.ts";
 
 /** Shorter attempts say nothing about a member. */
 const tellingAttemptMs = 100;
+/** A further attempt shorter than this would only blur what the earlier ones have shown. */
+const leastAttemptMs = 20;
 const pauseMs = { first: 50, most: 400 };
 
 /** What is asked of the store as a whole, whichever member answers. */
@@ -62,7 +64,7 @@ export class EtcdClient {
     const attempts = new Attempts(request.repeatable);
     while (!this.#closing.signal.aborted) {
       const leftMs = elapsedMs(clock.now(), end);
-      if (leftMs <= 0) break;
+      if (leftMs < (attempts.failed === 0 ? 1 : leastAttemptMs)) break;
       const channel = endpoints.channel();
       const token = await login.token(channel, leftMs);
       if (!token.ok) {

@@ -8,7 +8,7 @@ import { decodeWatch, encodeWatchCreate, encodeWatchProgress, methods, type Watc
 /** How long the first answer may take. */
 const firstAnswerMs = 300;
 /** After this much silence a sign of life is asked for; it must come within the second time. Together below 0.5 s. */
-const silenceMs = 200;
+const silenceMs = 150;
 const answerMs = 250;
 /** A check that comes this late was held up on this side, and says nothing about the member. */
 const ownDelayMs = 100;
@@ -35,6 +35,7 @@ export class WatchStream {
   readonly #stream: OpenStream;
   #timer: Timer;
   #lastReceived: Instant;
+  #asked = true;
   #ended = false;
 
   constructor(parts: WatchStreamParts) {
@@ -58,6 +59,10 @@ export class WatchStream {
   #received(reply: WatchReply): void {
     if (this.#ended) return;
     this.#lastReceived = this.#parts.clock.now();
+    if (this.#asked) {
+      this.#timer.cancel();
+      this.#timer = this.#awaitSilence(0);
+    }
     this.#parts.onReply(reply);
   }
 
@@ -69,6 +74,7 @@ export class WatchStream {
   }
 
   #awaitSilence(quietMs: number): Timer {
+    this.#asked = false;
     return this.#parts.timers.after(silenceMs - quietMs, () => {
       const quiet = elapsedMs(this.#lastReceived, this.#parts.clock.now());
       if (quiet < silenceMs - 1) this.#timer = this.#awaitSilence(quiet);
@@ -82,12 +88,11 @@ export class WatchStream {
   }
 
   #expectAnswer(withinMs: number): Timer {
+    this.#asked = true;
     const { clock, timers } = this.#parts;
     const asked = clock.now();
     return timers.after(withinMs, () => {
-      const now = clock.now();
-      if (this.#lastReceived > asked) this.#timer = this.#awaitSilence(elapsedMs(this.#lastReceived, now));
-      else if (elapsedMs(asked, now) > withinMs + ownDelayMs) this.#ask();
+      if (elapsedMs(asked, clock.now()) > withinMs + ownDelayMs) this.#ask();
       else this.#end(failureOfSilence(withinMs, true));
     });
   }
