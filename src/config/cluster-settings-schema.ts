@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { duration, flag, size, text, wholeNumber } from "./fields.ts";
+import { duration, flag, size, wholeNumber } from "./fields.ts";
 import { parameters } from "./parameters.ts";
 
 const hbaForm =
@@ -8,10 +8,9 @@ const hbaForm =
 const hbaLine = z
   .string()
   .max(4096)
-  .refine((line) => !/[\0\n\r]/.test(line), "expected one line of pg_hba.conf per entry")
   .refine(
-    (line) => hbaForm.test(line),
-    "expected a line of pg_hba.conf, such as: host all all 10.0.0.0/8 scram-sha-256",
+    (line) => hbaForm.test(line) && !line.includes("\0"),
+    "expected one line of pg_hba.conf, such as: host all all 10.0.0.0/8 scram-sha-256",
   );
 
 const reclone = z
@@ -52,11 +51,15 @@ const postgresql = z.strictObject({
         "Lines of pg_hba.conf, put after those pgherd needs for itself. null = the node's own pg_hba.conf, else password logins (scram-sha-256) from everywhere.",
     })
     .default(null),
-  restore_command: text({
-    description:
-      "Fetches WAL from an archive (PostgreSQL's restore_command, with %f and %p); the node file's wins. null = none.",
-  })
+  restore_command: z
+    .string()
+    .min(1)
+    .max(4096)
     .nullable()
+    .meta({
+      description:
+        "Fetches WAL from an archive (PostgreSQL's restore_command, with %f and %p); the node file's wins. null = none.",
+    })
     .default(null),
 });
 

@@ -72,6 +72,7 @@ export function checkSettingsFile(
 function settingsProblems(document: unknown, locate: Locate): ConfigProblem[] {
   const { issues } = validate(clusterSettingsSchema, document);
   const alias = isGroup(document) ? aliasIssues(document) : [];
+  if (issues.length + alias.length === 0) return [];
   return problemsOf([...issues, ...alias], schemaKeys(clusterSettingsJsonSchema()), locate);
 }
 

@@ -93,7 +93,10 @@ export const dcsSchema = z
     etcd: z
       .union([endpoints, etcd])
       .transform((value): EtcdFile => (Array.isArray(value) ? { endpoints: value } : value))
-      .meta({ description: "etcd 3.4 or later: a list of its members, or its members with TLS and user." })
+      .meta({
+        description: "etcd 3.4 or later: a list of its members, or its members with TLS and user.",
+        "x-default": "none; one store is needed",
+      })
       .optional(),
   })
   .superRefine((value, context) => {

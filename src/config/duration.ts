@@ -8,7 +8,7 @@ const unitMs: Readonly<Record<string, number>> = {
 };
 
 /** The text form of a duration: a number, then a unit. For JSON Schema and for `parseDuration`. */
-export const durationPattern = "^\\d{1,12}(\\.\\d{1,6})? ?(ms|s|min|h|d)$";
+export const durationPattern = "^\\d{1,13}(\\.\\d{1,6})? ?(ms|s|min|h|d)$";
 
 /** Durations above this are mistakes: 100 years, and still exact as a number of milliseconds. */
 const longestMs = 36_525 * 86_400_000;
@@ -22,7 +22,7 @@ export function parseDuration(value: string | number): number | undefined {
   const text = value.trim();
   const factor = unitMs[/[a-z]+$/.exec(text)?.[0] ?? "s"];
   if (factor === undefined) return undefined;
-  if (/^\d{1,12}(\.\d{1,6})?$/.test(text)) return wholeMs(Number(text) * 1_000);
+  if (/^\d{1,13}(\.\d{1,6})?$/.test(text)) return wholeMs(Number(text) * 1_000);
   if (!new RegExp(durationPattern).test(text)) return undefined;
   return wholeMs(Number.parseFloat(text) * factor);
 }

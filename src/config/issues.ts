@@ -4,8 +4,8 @@ import type { DocumentPath } from "./problem.ts";
 
 /** One thing a schema has against a document. */
 export interface Issue {
-  /** unknown: the path names a key that does not exist. missing: a key that must be there is not. value: any other. */
-  readonly kind: "unknown" | "missing" | "value";
+  /** unknown: no such key. missing: a required key is not there. key: the name is wrong. value: what it says is wrong. */
+  readonly kind: "unknown" | "missing" | "key" | "value";
   readonly path: DocumentPath;
   readonly message: string;
 }
@@ -28,8 +28,13 @@ function flatten(issue: RawIssue, above: DocumentPath): Issue[] {
     if (fitting.length === 1 && issue.message === unionMessage)
       return (fitting[0] ?? []).flatMap((one) => flatten(one, path));
   }
-  return [{ kind: issue.message === missingMessage ? "missing" : "value", path, message: issue.message }];
+  const aboutName = issue.code === "custom" && issue.params === aboutTheName;
+  const kind = aboutName ? "key" : issue.message === missingMessage ? "missing" : "value";
+  return [{ kind, path, message: issue.message }];
 }
+
+/** The `params` of a custom issue that is about the name of a key, not about its value. */
+export const aboutTheName: Record<string, unknown> = { about: "name" };
 
 function isWrongKind(issue: RawIssue): boolean {
   return issue.code === "invalid_type" && issue.path.length === 0;

@@ -14,6 +14,7 @@ import {
   text,
   wholeNumber,
 } from "./fields.ts";
+import { aboutTheName } from "./issues.ts";
 import { nearestWord } from "./nearest.ts";
 import { parameters } from "./parameters.ts";
 import { basebackupOwned, initdbOwned, programOptions } from "./program-options.ts";
@@ -43,7 +44,8 @@ const tags = z
     for (const name of Object.keys(value)) {
       const near = Object.hasOwn(knownTags, name) ? undefined : nearestWord(name, Object.keys(knownTags));
       const message = `did you mean tags.${near ?? ""}? A tag of your own needs a name that differs more`;
-      if (near !== undefined) context.addIssue({ code: "custom", path: [name], message });
+      if (near !== undefined)
+        context.addIssue({ code: "custom", path: [name], message, params: aboutTheName });
     }
   });
 
@@ -55,11 +57,11 @@ const postgresql = z.strictObject({
   config_dir: absolutePath({
     description:
       "Where your own postgresql.conf, pg_hba.conf and pg_ident.conf are; pgherd never changes them.",
-    "x-default": "data_dir",
+    "x-default": "`data_dir`",
   }).optional(),
   socket_dir: absolutePath({
     description: "Directory of PostgreSQL's unix socket. The whole path of the socket may have 100 bytes.",
-    "x-default": "<state_dir>/run",
+    "x-default": "`<state_dir>/run`",
   }).optional(),
   basebackup: programOptions(basebackupOwned, {
     description: "Extra options of pg_basebackup, such as `--max-rate=50M`.",
@@ -114,14 +116,14 @@ const api = z
       })
       .meta({
         description: "Under which URL others reach the API.",
-        "x-default": "http(s)://<address>:<api.port>",
+        "x-default": "`http(s)://<address>:<api.port>`",
       })
       .optional(),
     tls: apiTls.meta({ description: "Serves HTTPS." }).optional(),
     token_file: absolutePath({
       description:
         'JSON file with the token that write requests carry (`{"api": {"token": ...}}`); made when it is missing.',
-      "x-default": "<state_dir>/secrets.json",
+      "x-default": "`<state_dir>/secrets.json`",
     }).optional(),
     username: text({
       description: "User of HTTP Basic, accepted over TLS and loopback; needs api.password_file.",
@@ -215,12 +217,12 @@ export const nodeFileSchema = z.strictObject({
   }),
   state_dir: absolutePath({
     description: "pgherd's own files: generated configuration, secrets, logs. Not inside data_dir.",
-    "x-default": "<data_dir>.pgherd",
+    "x-default": "`<data_dir>.pgherd`",
   }).optional(),
   bin_dir: absolutePath({
     description: "Where PostgreSQL's programs are.",
     "x-default":
-      "that of the data directory's version, else the newest, in /usr/lib/postgresql/*/bin and /usr/pgsql-*/bin, else PATH",
+      "that of the data directory's version, else the newest, in `/usr/lib/postgresql/*/bin` and `/usr/pgsql-*/bin`, else PATH",
   }).optional(),
   location: text({ description: "Where this host stands, such as a data centre.", "x-default": "none" })
     .max(63)

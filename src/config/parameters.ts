@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { FieldFacts } from "./fields.ts";
+import { aboutTheName } from "./issues.ts";
 
 /** PostgreSQL parameters that pgherd alone decides, each with why it cannot be set. */
 export const ownedParameters: ReadonlyMap<string, string> = new Map([
@@ -72,7 +73,8 @@ export function parameters(facts: FieldFacts) {
       for (const [name, value] of Object.entries(map)) {
         const twice = seen.has(name.toLowerCase()) ? "is set twice: PostgreSQL ignores case" : null;
         const message = parameterProblem(name, value) ?? twice;
-        if (message !== null) context.addIssue({ code: "custom", path: [name], message });
+        if (message !== null)
+          context.addIssue({ code: "custom", path: [name], message, params: aboutTheName });
         seen.add(name.toLowerCase());
       }
     })

@@ -5,6 +5,7 @@ import {
   isSeq,
   LineCounter,
   parseDocument,
+  visit,
   type Document,
   type Node,
   type Pair,
@@ -51,7 +52,7 @@ export function readYaml(text: string, file: string | null): YamlDocument {
   });
   const plain = toPlain(document);
   if (plain.problem !== null)
-    problems.push({ file, line: 1, column: 1, path: "", message: plain.problem, hint: null });
+    problems.push({ file, ...place(unknownAlias(document)), path: "", message: plain.problem, hint: null });
   return {
     value: plain.value,
     problems,
@@ -90,6 +91,19 @@ function toPlain(document: Document): { value: unknown; problem: string | null }
     const why = thrown instanceof Error ? thrown.message : String(thrown);
     return { value: undefined, problem: `not valid YAML: ${why}` };
   }
+}
+
+/** Where an alias stands whose anchor does not exist; the beginning when there is none. */
+function unknownAlias(document: Document): number {
+  let offset = 0;
+  visit(document, {
+    Alias: (_, alias) => {
+      if (alias.resolve(document) !== undefined) return undefined;
+      offset = startOf(alias) ?? 0;
+      return visit.BREAK;
+    },
+  });
+  return offset;
 }
 
 function offsetOf(document: Document, path: DocumentPath, of: "key" | "value"): number {

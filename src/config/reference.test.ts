@@ -1,0 +1,82 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { parse } from "yaml";
+import { z } from "zod";
+import { clusterSettingsSchema } from "./cluster-settings-schema.ts";
+import { clusterSettingsJsonSchema, nodeFileJsonSchema, type JsonSchema } from "./json-schema.ts";
+import { schemaKeys } from "./keys.ts";
+import { checkNodeFile } from "./node-file.ts";
+import { nodeFileSchema } from "./node-file-schema.ts";
+import { referenceFiles } from "./reference.ts";
+
+const root = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+const examples = readdirSync(root("deploy/examples")).filter((name) => name.endsWith(".yml"));
+const nodeKeys = schemaKeys(nodeFileJsonSchema());
+const settingsKeys = schemaKeys(clusterSettingsJsonSchema());
+const asValidator = (schema: JsonSchema) =>
+  z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]);
+
+test.each([...referenceFiles()])("docs/reference/%s is up to date", (name, text) => {
+  const hint = "stale: npm run build && node scripts/generate-reference.mjs";
+  expect(readFileSync(root(`docs/reference/${name}`), "utf8") === text, hint).toBe(true);
+});
+
+test("every key has a description that ends as a sentence", () => {
+  const silent = [...nodeKeys, ...settingsKeys].filter((key) => !/[.)]$/.test(key.schema.description ?? ""));
+  expect(silent.map((key) => key.path.join("."))).toEqual([]);
+});
+
+test("every key of the schemas stands on the reference page", () => {
+  const page = referenceFiles().get("configuration.md") ?? "";
+  for (const key of [...nodeKeys.filter((one) => one.inside !== "whole"), ...settingsKeys]) {
+    const name = key.path.at(-1) ?? "";
+    expect(page.includes(`\`${name}\``) || page.includes(`### ${key.path.join(".")}`), name).toBe(true);
+  }
+});
+
+test("every default is within the bounds of its own key", () => {
+  const valued = [...nodeKeys, ...settingsKeys].filter((key) => key.schema.default !== undefined);
+  expect(valued.length).toBeGreaterThan(30);
+  const wrong = valued.filter((key) => !asValidator(key.schema).safeParse(key.schema.default).success);
+  expect(wrong.map((key) => key.path.join("."))).toEqual([]);
+  expect(clusterSettingsSchema.safeParse({}).success).toBe(true);
+});
+
+test.each(examples)("deploy/examples/%s has no mistake, and the JSON Schema accepts it", (name) => {
+  const text = readFileSync(root(`deploy/examples/${name}`), "utf8");
+  expect(checkNodeFile(text, {}, name).problems).toEqual([]);
+  expect(asValidator(nodeFileJsonSchema()).safeParse(parse(text)).error?.issues).toBeUndefined();
+});
+
+test("the JSON Schema refuses what the schema refuses in form", () => {
+  const validator = asValidator(nodeFileJsonSchema());
+  const good = parse(readFileSync(root("deploy/examples/minimal.yml"), "utf8")) as Record<string, unknown>;
+  const bad = [
+    { logg: {} },
+    { node: 1 },
+    { data_dir: "relative" },
+    { postgresql: { port: 0 } },
+    { postgresql: { stop_timeout: "3 fortnights" } },
+    { dcs: { etcd: "one" } },
+    { bootstrap: { settings: { ttll: 1 } } },
+  ];
+  expect(validator.safeParse(good).success).toBe(true);
+  for (const one of bad) {
+    expect(validator.safeParse({ ...good, ...one }).success, JSON.stringify(one)).toBe(false);
+    expect(nodeFileSchema.safeParse({ ...good, ...one }).success, JSON.stringify(one)).toBe(false);
+  }
+});
+
+test("the example with everything has every key of the node file", () => {
+  const document: unknown = parse(readFileSync(root("deploy/examples/everything.yml"), "utf8"));
+  const has = (value: unknown, path: readonly string[]): boolean => {
+    const [key, ...rest] = path;
+    if (key === undefined) return true;
+    if (key === "[]") return Array.isArray(value) && value.length > 0 && has(value[0], rest);
+    const group = value as Record<string, unknown> | null;
+    return typeof group === "object" && group !== null && key in group && has(group[key], rest);
+  };
+  const missing = nodeKeys.filter((key) => !has(document, key.path)).map((key) => key.path.join("."));
+  expect(missing).toEqual(["bootstrap.settings.maximum_lag_on_failover"]);
+});
