@@ -1,10 +1,12 @@
+import { join } from "node:path";
 import type { LeaseRecord } from "../cluster/records.ts";
 import { currentToken } from "../cluster/state.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { keys } from "../dcs/layout.ts";
+import { removeDurably, writeDurably } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
 import { nextToken, type Timeline } from "../values/names.ts";
-import { declareServing } from "./act-leadership.ts";
+import { declareServing, stillOpen } from "./act-leadership.ts";
 import type { AgentContext } from "./context.ts";
 import { dcsTimeoutMs } from "./context.ts";
 import type { Executor } from "./executors.ts";
@@ -14,6 +16,8 @@ import { postgresSettings } from "./postgres-settings.ts";
 async function claim(context: AgentContext, timeline: Timeline, initialize: string): Promise<boolean> {
   const { mirror, keeper, options, secrets, settings } = context;
   const state = await mirror.refresh(dcsTimeoutMs(settings().ttlMs));
+  // What was just read may be more than what was decided from: another may have claimed or finished meanwhile.
+  if (state.initialization.value.kind === "initialized" || !stillOpen(context, state)) return false;
   const lease: LeaseRecord = {
     holder: options.node,
     token: nextToken(currentToken(state)),
@@ -61,6 +65,7 @@ export const bootstrap: Executor<{ kind: "bootstrap" }> = async ({ context, step
     step("setting leftovers aside");
     await instance.retireDataDirectory();
   }
+  await markProvisional(context, true);
   step("initdb");
   const settings = postgresSettings(context);
   await instance.bootstrap({
@@ -80,11 +85,31 @@ export const bootstrap: Executor<{ kind: "bootstrap" }> = async ({ context, step
     writes: [{ key: keys.initialize, value: identifier }],
   });
   if (!done) throw new Fault("LOST_LEADERSHIP", "Another node makes the cluster now.");
+  await markProvisional(context, false);
   await declareServing(context);
   journal.event("cluster_bootstrapped", true, `the cluster ${options.cluster} was made by ${options.node}`, {
     system_identifier: identifier,
   });
 };
+
+/** Sets aside what an unfinished bootstrap of this node left, now that another has made the cluster. */
+export const discardProvisional: Executor<{ kind: "discard-provisional" }> = async ({ context }) => {
+  await context.instance.retireDataDirectory();
+  await markProvisional(context, false);
+};
+
+/** Notes durably that the data directory is a bootstrap's that nobody has seen serving yet. */
+async function markProvisional(context: AgentContext, provisional: boolean): Promise<void> {
+  const file = provisionalFile(context.options.stateDir);
+  if (provisional) await writeDurably(file, context.clock.wall());
+  else await removeDurably(file);
+  context.notebook.provisional = provisional;
+}
+
+/** The file that is there while the data directory is a bootstrap's. */
+export function provisionalFile(stateDir: string): string {
+  return join(stateDir, "bootstrapping");
+}
 
 /** Founds the cluster on the data directory that is here. */
 export const adopt: Executor<{ kind: "adopt" }> = async ({ context }) => {

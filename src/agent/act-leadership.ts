@@ -58,7 +58,7 @@ export const takeLease: Executor<{ kind: "take-lease"; resume: boolean }> = asyn
 };
 
 /** Whether the lease as just read linearizably is still one that may be taken. */
-function stillOpen(context: AgentContext, state: ClusterState): boolean {
+export function stillOpen(context: AgentContext, state: ClusterState): boolean {
   const standing = context.keeper.standing();
   return (
     state.lease.value === null ||

@@ -1,6 +1,6 @@
 import type { Action, Decision } from "../cluster/action.ts";
 import type { AgentContext } from "./context.ts";
-import { adopt, bootstrap, claimBootstrap } from "./act-bootstrap.ts";
+import { adopt, bootstrap, claimBootstrap, discardProvisional } from "./act-bootstrap.ts";
 import { handover, promote, serve, switchover, takeLease, refuseMove } from "./act-leadership.ts";
 import {
   ballot,
@@ -39,6 +39,7 @@ export const executors: { readonly [K in Action["kind"]]: Executor<Extract<Actio
   "claim-bootstrap": claimBootstrap,
   bootstrap,
   adopt,
+  "discard-provisional": discardProvisional,
   clone,
   "start-standby": startStandby,
   "start-primary": startPrimary,

@@ -39,6 +39,8 @@ export class Notebook {
   ballot: Ballot | null = null;
   problem: { readonly code: string; readonly message: string } | null = null;
   operation: (OperationProgress & { readonly abort: AbortController }) | null = null;
+  /** The data directory is that of a bootstrap not finished; also in a file. */
+  provisional = false;
   oldestWalLsn: Lsn | null = null;
 
   constructor(clock: Clock) {

@@ -30,6 +30,7 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
     standing: keeper.standing(),
     others,
     postgres: localPostgres(context, facts, now),
+    provisional: notebook.provisional,
     standbys: notebook.standbys,
     standbysSeenAt: notebook.standbysSeenAt,
     operation: notebook.operation === null ? null : { kind: notebook.operation.kind },

@@ -18,6 +18,8 @@ export type Action =
   | { readonly kind: "bootstrap" }
   /** Found the cluster on the data directory that is already here. */
   | { readonly kind: "adopt" }
+  /** Set aside what an unfinished bootstrap left here, now that another node has made the cluster. */
+  | { readonly kind: "discard-provisional" }
   | { readonly kind: "clone"; readonly source: NodeName }
   /** Start read-only, streaming from `upstream` when given. */
   | { readonly kind: "start-standby"; readonly upstream: NodeName | null }

@@ -180,6 +180,7 @@ const view: fc.Arbitrary<View> = fc
       { nil: null, freq: 5 },
     ),
     retry,
+    provisional: fc.boolean(),
     standbys: fc.array(fc.record({ node: nodeName, flushLsn: lsn }), { maxLength: 3 }),
     seenAt: fc.option(lsn, { nil: null }),
   })
@@ -236,6 +237,7 @@ const view: fc.Arbitrary<View> = fc
       standing: standingOf(parts.self, parts.lease, parts.leaseAge, parts.known),
       others,
       postgres: parts.postgres,
+      provisional: parts.provisional,
       standbys: parts.standbys,
       standbysSeenAt: parts.seenAt,
       operation: parts.operation,

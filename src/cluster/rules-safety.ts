@@ -67,6 +67,17 @@ export const safetyRules: readonly Rule[] = [
         : null,
   },
   {
+    id: "S-06",
+    summary: "what an unfinished bootstrap left is set aside when another node has made the cluster",
+    answer: (view) => {
+      const local = view.postgres;
+      const initialization = view.cluster?.initialization.value;
+      if (!view.provisional || local.kind !== "stopped" || initialization?.kind !== "initialized") return null;
+      if (local.systemIdentifier === initialization.systemIdentifier || view.operation !== null) return null;
+      return { action: { kind: "discard-provisional" }, why: "another node has made the cluster meanwhile" };
+    },
+  },
+  {
     id: "S-04",
     summary: "a data directory of another cluster is never started",
     answer: (view) => {

@@ -21,6 +21,8 @@ export interface View {
   /** The other nodes that ever registered, with how long ago each was heard. */
   readonly others: readonly NodeView[];
   readonly postgres: LocalPostgres;
+  /** The data directory comes from a bootstrap of this node that was not finished. */
+  readonly provisional: boolean;
   /** The standbys that stream from here, with what they have flushed; after a crash: as last seen. */
   readonly standbys: readonly { readonly node: NodeName; readonly flushLsn: Lsn }[];
   /** The end of WAL here when `standbys` was seen; null = never a primary under this agent. */
