@@ -128,8 +128,11 @@ const killLimitMs = 10_000;
  */
 export async function killInstance(dataDir: string, clock: Clock, timers: Timers): Promise<number> {
   const started = clock.now();
+  // A dying process has already lost its working directory, by which it is found, so that those seen are remembered.
+  const seen = new Map<number, ProcessFacts>();
   for (;;) {
-    const processes = instanceProcesses(dataDir);
+    for (const each of instanceProcesses(dataDir)) seen.set(each.pid, each);
+    const processes = [...seen.values()].filter(isAlive);
     const took = elapsedMs(started, clock.now());
     if (processes.length === 0) return took;
     if (took > killLimitMs)
