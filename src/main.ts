@@ -19,8 +19,7 @@ switch (command) {
     break;
   }
   default: {
-    const { runCli } = await import("./cli/run.ts");
-    const { processIo } = await import("./cli/process-io.ts");
-    process.exitCode = await runCli(process.argv.slice(2), processIo());
+    const { runCliProcess } = await import("./cli/run-process.ts");
+    await runCliProcess(process.argv.slice(2));
   }
 }

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { memoryIo } from "../../test/support/cli.ts";
 import { completionScript } from "./completion.ts";
 import { commandPaths, createProgram } from "./program.ts";
-import { renderCliReference } from "./reference.ts";
+import { renderCliReference } from "../../test/support/cli-reference.ts";
 
 const program = createProgram(() => () => Promise.resolve(), memoryIo().io);
 

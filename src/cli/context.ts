@@ -1,3 +1,4 @@
+import type { Command } from "commander";
 import { Fault } from "../values/fault.ts";
 import type { Secret } from "../values/secret.ts";
 import type { ApiClient } from "../api/client.ts";
@@ -39,6 +40,8 @@ export interface ConnectTarget {
 /** What a command works with. */
 export interface CommandContext {
   readonly io: CliIo;
+  /** The whole command tree. */
+  readonly program: Command;
   readonly globals: GlobalOptions;
   readonly json: boolean;
   /** A fresh look: the time and the width of now. */
@@ -61,7 +64,10 @@ export interface CommandContext {
 export const readTimeoutMs = 5000;
 
 /** Puts the context of one command together. */
-export function createContext(io: CliIo, globals: GlobalOptions, connect: Connect): CommandContext {
+export function createContext(io: CliIo, command: Command, connect: Connect): CommandContext {
+  let program = command;
+  while (program.parent !== null) program = program.parent;
+  const globals = command.optsWithGlobals<GlobalOptions>();
   let location: Promise<ClusterLocation> | null = null;
   const locate = (): Promise<ClusterLocation> => {
     location ??= import("./find-cluster.ts").then(({ findCluster }) => findCluster(globals, io));
@@ -79,6 +85,7 @@ export function createContext(io: CliIo, globals: GlobalOptions, connect: Connec
   const json = globals.json === true;
   return {
     io,
+    program,
     globals,
     json,
     look: () => lookOf(io, globals),
@@ -108,7 +115,7 @@ export function lookOf(io: CliIo, globals: GlobalOptions): Look {
 }
 
 /** 100 columns, or those of the terminal when it is wider; a narrow one wraps by itself below 60. */
-export function widthOf(columns: number | null): number {
+function widthOf(columns: number | null): number {
   return columns === null ? 100 : Math.min(200, Math.max(60, columns));
 }
 

@@ -189,7 +189,7 @@ describe("a change", () => {
       },
     });
     expect(code).toBe(0);
-    expect(out).toBe("db2 is primary. Writes waited 0.5 s.\n");
+    expect(out).toBe("Writes waited 0.5 s.\n");
     expect(inputs).toEqual([
       { kind: "switchover", leader: null, candidate: "db2", scheduledAt: null, acceptLoss: false },
     ]);

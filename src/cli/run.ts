@@ -1,6 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { Fault, toFault } from "../values/fault.ts";
-import { createContext, lookOf, type Connect, type GlobalOptions } from "./context.ts";
+import { createContext, lookOf, type Connect } from "./context.ts";
 import { exitCodes } from "./exit-code.ts";
 import { CommandFailure, exitCodeOf, type Left } from "./failure.ts";
 import type { CliIo } from "./io.ts";
@@ -27,7 +27,7 @@ export async function runCli(
       if (!(command instanceof Command))
         throw new TypeError("commander calls an action with its command last");
       if (changes(command)) left = { kind: "nothing" };
-      const context = createContext(io, command.optsWithGlobals<GlobalOptions>(), connect);
+      const context = createContext(io, command, connect);
       const handler = await load();
       exitCode = (await handler(context, command.opts(), command.args)) ?? exitCodes.done;
     };

@@ -31,37 +31,44 @@ export async function up(context: CommandContext, options: UpOptions): Promise<u
     settings: options.set ?? [],
   };
   const demo = await demoUp(request, hostOf(context));
-  await show(context, demo, introduction(demo, context.io.program));
+  await show(context, demo);
   return undefined;
 }
 
 /** `pgherd demo status` */
 export async function status(context: CommandContext): Promise<undefined> {
   const demo = await readDemo(await knownDir(context));
-  await show(context, demo, introduction(demo, context.io.program));
+  await show(context, demo);
   return undefined;
 }
 
 /** The description for programs; for people the status, the processes, and how to go on. */
-async function show(context: CommandContext, demo: DemoFile, rest: readonly string[]): Promise<void> {
+async function show(context: CommandContext, demo: DemoFile): Promise<void> {
   const description = await describeNow(demo);
+  const cluster = await clusterLines(context, demo);
   context.result(description, [
-    ...(await clusterLines(context, demo)),
+    ...cluster.lines,
     "",
     ...processLines(context, description),
     "",
-    ...rest,
+    ...introduction(demo, context.io.program, cluster.leader),
   ]);
 }
 
+interface ClusterLines {
+  readonly lines: readonly string[];
+  readonly leader: string | null;
+}
+
 /** The status of the cluster, or why there is none: that is no failure of a command that looks at processes. */
-async function clusterLines(context: CommandContext, demo: DemoFile): Promise<string[]> {
-  if (context.json) return [];
+async function clusterLines(context: CommandContext, demo: DemoFile): Promise<ClusterLines> {
+  if (context.json) return { lines: [], leader: null };
   const client = createApiClient({ urls: demo.nodes.map((node) => node.api), timeoutMs: readTimeoutMs });
   try {
-    return statusLines(await client.status(), context.look());
+    const seen = await client.status();
+    return { lines: statusLines(seen, context.look()), leader: seen.leader };
   } catch (thrown) {
-    return [`? ${demo.cluster}: ${toFault(thrown).message}`];
+    return { lines: [`? ${demo.cluster}: ${toFault(thrown).message}`], leader: null };
   }
 }
 

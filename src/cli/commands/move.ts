@@ -71,6 +71,7 @@ async function move(
   options: MoveFlags,
 ): Promise<number | undefined> {
   const client = await context.writer();
+  const before = options.dryRun === true ? null : (await client.status()).timeline;
   const plan = await client.planMove(input);
   if (options.dryRun === true) {
     context.result({ dry_run: true, ...plan }, [
@@ -83,7 +84,8 @@ async function move(
   if (failed.length > 0) context.note(movePlanLines(plan, context.look()));
   const answer = await declined(context, question(input, plan.from, plan.to), options);
   if (answer !== null) return answer;
-  context.note(stepLines(plan.steps, context.look()).map((line) => line.replace("Would run:", "Runs:")));
+  const verb = input.scheduledAt === null ? "Runs:" : "Will run:";
+  context.note(stepLines(plan.steps, context.look()).map((line) => line.replace("Would run:", verb)));
   const outcome = await change(() => client.move(input, options.timeout), "see pgherd status");
   if (outcome.code !== null && !outcome.done) {
     const code = isFaultCode(outcome.code) ? outcome.code : "SWITCHOVER_FAILED";
@@ -91,7 +93,14 @@ async function move(
       kind: "nothing",
     });
   }
-  context.result(outcome, [moveOutcomeText(outcome, await timelineOf(client, outcome.leader))]);
+  if (input.scheduledAt !== null) {
+    const when = dateTimeText(input.scheduledAt, context.look().zone);
+    context.result(outcome, [`The switchover ${plan.from ?? "?"} -> ${plan.to} is scheduled for ${when}.`]);
+    return undefined;
+  }
+  context.result(outcome, [
+    moveOutcomeText(outcome, outcome.done ? await newTimeline(context, client, before) : null),
+  ]);
   return undefined;
 }
 
@@ -103,14 +112,22 @@ function question(input: MoveInput, from: string | null, to: string): string {
     : `Move the primary from ${from} to ${to}${when}?${loss}`;
 }
 
-/** The timeline the new leader serves; null when nobody says so yet: the move itself is done. */
-async function timelineOf(client: ApiClient, leader: string | null): Promise<number | null> {
-  try {
-    const status = await client.status();
-    return status.leader === leader ? status.timeline : null;
-  } catch {
-    return null;
+/** The new leader tells its timeline with its next record; null when it does not soon: the move itself is done. */
+async function newTimeline(
+  context: CommandContext,
+  client: ApiClient,
+  before: number | null,
+): Promise<number | null> {
+  const { timers, interrupted } = context.io;
+  for (let looks = 0; looks < 8; looks += 1) {
+    const timeline = await client.status().then(
+      (status) => (status.leader === null ? null : status.timeline),
+      () => null,
+    );
+    if (timeline !== null && timeline !== before) return timeline;
+    await timers.sleep(250, interrupted);
   }
+  return null;
 }
 
 async function cancel(context: CommandContext, options: SwitchoverOptions): Promise<number | undefined> {

@@ -2,7 +2,6 @@ import { Fault, toFault } from "../../values/fault.ts";
 import { completionScript, type Shell } from "../completion.ts";
 import type { CommandContext } from "../context.ts";
 import { ownVersion } from "../own-version.ts";
-import { createProgram } from "../program.ts";
 
 /** `pgherd completion` */
 export function completion(
@@ -11,8 +10,7 @@ export function completion(
   operands: readonly string[],
 ): Promise<undefined> {
   const shell = (operands[0] ?? "bash") as Shell;
-  const program = createProgram(() => () => Promise.resolve(), context.io);
-  const script = completionScript(shell, program);
+  const script = completionScript(shell, context.program);
   context.result({ shell, script }, [script.trimEnd()]);
   return Promise.resolve(undefined);
 }

@@ -1,6 +1,6 @@
-import type { Look, Mark } from "../render/look.ts";
+import { markTone, type Look, type Mark } from "../render/look.ts";
 import { countText } from "../render/quantity.ts";
-import { markedLines } from "../render/status.ts";
+import { printable, wrapTo } from "../render/width.ts";
 
 /** One line of the doctor. */
 export interface Finding {
@@ -32,13 +32,19 @@ const marks: Readonly<Record<Finding["level"], Mark>> = { ok: " ", warning: "?",
 /** The findings as lines, what to do below each, and a summary. Pure. */
 export function findingLines(findings: readonly Finding[], look: Look): string[] {
   const width = Math.max(0, ...findings.map((finding) => finding.area.length));
-  const lines = findings.flatMap((finding) => {
-    const head = `${finding.level.padEnd(7)}  ${finding.area.padEnd(width)}  `;
-    const text = markedLines(marks[finding.level], `${head}${finding.text}`, look);
-    const next = finding.next === null ? [] : markedLines(" ", `${" ".repeat(9)}next: ${finding.next}`, look);
-    return [...text, ...next];
-  });
+  const lines = findings.flatMap((finding) => oneFinding(finding, width, look));
   return [...lines, "", summary(findings)];
+}
+
+function oneFinding({ level, area, text, next }: Finding, areaWidth: number, look: Look): string[] {
+  const mark = marks[level];
+  const tone = markTone(mark);
+  const head = `${tone === null ? mark : look.paint(tone, mark)} ${level.padEnd(7)}  ${area.padEnd(areaWidth)}  `;
+  const margin = " ".repeat(2 + 9 + areaWidth + 2);
+  const room = look.width - margin.length;
+  const parts = [...wrapTo(printable(text), room)];
+  if (next !== null && next !== "") parts.push(...wrapTo(printable(`next: ${next}`), room));
+  return parts.map((part, index) => `${index === 0 ? head : margin}${part}`);
 }
 
 function summary(findings: readonly Finding[]): string {

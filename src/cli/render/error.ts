@@ -8,7 +8,7 @@ export function errorLines(report: FaultReport, left: Left, look: Look): string[
   const lines = headLines(report, look);
   // An agent says it in its own words; here it is the last line.
   const detail =
-    left.kind === "nothing" ? report.detail?.replace(/ ?Nothing was changed\.$/, "") : report.detail;
+    left.kind === "nothing" ? report.detail?.replace(/\s*Nothing was changed\.$/, "") : report.detail;
   if (detail != null && detail !== "") lines.push(...partLines("detail", detail, look));
   if (report.hint !== null) lines.push(...partLines("next", report.hint, look));
   switch (left.kind) {

@@ -35,11 +35,8 @@ export function stepLines(steps: readonly string[], look: Look): string[] {
   );
 }
 
-/** How a switchover or failover ended. */
+/** How a switchover or failover ended, and on which timeline the new leader is when that is known. */
 export function moveOutcomeText(outcome: MoveOutcome, timeline: number | null): string {
-  if (!outcome.done) return outcome.message;
-  const where = timeline === null ? "" : ` on timeline ${timeline}`;
-  return outcome.leader === null
-    ? outcome.message
-    : `${outcome.leader} is primary${where}. ${outcome.message}`;
+  const sentence = /[.!?]$/.test(outcome.message) ? outcome.message : `${outcome.message}.`;
+  return outcome.done && timeline !== null ? `${sentence} It is on timeline ${timeline}.` : sentence;
 }

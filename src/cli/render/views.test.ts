@@ -208,15 +208,16 @@ describe("a move", () => {
     ]);
   });
 
-  it("says who is primary on which timeline", () => {
+  it("that is done says who is primary, and on which timeline when that is known", () => {
     const outcome = {
       id: null,
       done: true,
       leader: db("db2"),
       code: null,
-      message: "Writes waited 0.57 s.",
+      message: "db2 is the primary now",
       at: secondsAgo(0),
     };
-    expect(moveOutcomeText(outcome, 9)).toBe("db2 is primary on timeline 9. Writes waited 0.57 s.");
+    expect(moveOutcomeText(outcome, 9)).toBe("db2 is the primary now. It is on timeline 9.");
+    expect(moveOutcomeText(outcome, null)).toBe("db2 is the primary now.");
   });
 });

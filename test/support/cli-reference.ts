@@ -1,5 +1,5 @@
 import type { Argument, Command, Option } from "commander";
-import { commandPaths, createProgram } from "./program.ts";
+import { commandPaths, createProgram } from "../../src/cli/program.ts";
 
 const silent = { write: () => undefined, terminal: false, columns: null };
 
