@@ -4,11 +4,11 @@ import type { Policy } from "../cluster/policy.ts";
 import {
   checkSettings,
   checkSettingsFile,
-  defaultClusterSettings,
   effectiveSettings,
   parseClusterSettings,
 } from "./cluster-settings.ts";
 
+const defaultClusterSettings = () => parseClusterSettings(null).settings;
 const paths = (document: unknown): string[] => checkSettings(document).map((problem) => problem.path);
 
 test("nothing set yields the defaults", () => {

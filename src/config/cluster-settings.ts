@@ -43,11 +43,6 @@ export function parseClusterSettings(jsonText: string | null): ParsedSettings {
   return { settings: settingsOf(document), stored: document, problems };
 }
 
-/** The settings of a cluster in which nobody set anything. */
-export function defaultClusterSettings(): ClusterSettings {
-  return settingsOf({});
-}
-
 /** Everything against a settings document; empty = it may be stored. */
 export function checkSettings(document: unknown): ConfigProblem[] {
   return settingsProblems(document, () => ({ file: null, line: null, column: null }));

@@ -14,7 +14,7 @@ const endpointForm =
   /^(?:(https?):\/\/)?([A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}))?\/?$/;
 
 /** An endpoint, or undefined when the text is none. The default port is etcd's, 2379. */
-export function parseEndpoint(value: string): Endpoint | undefined {
+function parseEndpoint(value: string): Endpoint | undefined {
   const match = endpointForm.exec(value);
   if (match?.[2] === undefined) return undefined;
   const port = Number(match[3] ?? "2379");

@@ -49,7 +49,7 @@ function didYouMean(path: string): string {
 }
 
 /** `did you mean postgresql.port?`, else the keys that exist in this place. */
-export function unknownKeyHint(path: DocumentPath, keys: readonly KeyFacts[]): string | null {
+function unknownKeyHint(path: DocumentPath, keys: readonly KeyFacts[]): string | null {
   const last = String(path.at(-1) ?? "");
   const parent = path.slice(0, -1).map((part) => (typeof part === "number" ? "[]" : part));
   const siblings = keys.filter((key) => samePath(key.path.slice(0, -1), parent));
@@ -65,7 +65,7 @@ export function unknownKeyHint(path: DocumentPath, keys: readonly KeyFacts[]): s
 
 /** The key of that name in another place, but only when there is just one. */
 function keyElsewhere(name: string, keys: readonly KeyFacts[]): string | undefined {
-  const outside = keys.filter((key) => key.inside === null);
+  const outside = keys.filter((key) => key.inside !== "list");
   const near = nearestWord(name, [
     ...outside.map((key) => key.path.at(-1) ?? ""),
     ...Object.keys(otherNames),

@@ -18,7 +18,7 @@ export function editDistance(a: string, b: string): number {
 }
 
 /** How far apart two words may be to count as one mistyped: one letter in four, at least one, at most three. */
-export function toleratedDistance(word: string): number {
+function toleratedDistance(word: string): number {
   return Math.min(3, Math.max(1, Math.floor(word.length / 4)));
 }
 

@@ -108,6 +108,7 @@ test.each([
     "serves HTTPS",
   ],
   ["Patroni's name of a key", "restapi: {}", "did you mean api?"],
+  ["a cluster setting", "ttl: 3s", "did you mean bootstrap.settings.ttl?"],
   ["a key of another group", "initdb: []", "did you mean bootstrap.initdb?"],
 ])("%s is one problem on line 6", (_, line, message) => {
   const problems = problemsIn(`${line}\n`);

@@ -26,7 +26,7 @@ export function pathText(path: DocumentPath): string {
 }
 
 /** Where a problem is: `db1.yml:4:1`; empty when it is nowhere in particular. */
-export function problemPlace(problem: ConfigProblem): string {
+function problemPlace(problem: ConfigProblem): string {
   const position = problem.line === null ? [] : [problem.line, problem.column ?? 1];
   return [...(problem.file === null ? [] : [problem.file]), ...position].join(":");
 }

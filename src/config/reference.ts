@@ -14,7 +14,7 @@ export function referenceFiles(): ReadonlyMap<string, string> {
 }
 
 /** The reference page of the node file and the cluster settings, as Markdown. */
-export function renderReference(): string {
+function renderReference(): string {
   const node = schemaKeys(nodeFileJsonSchema()).filter((key) => key.inside !== "whole");
   const settings = schemaKeys(clusterSettingsJsonSchema());
   const blocks = [
