@@ -30,7 +30,9 @@ function read(ts, path) {
   const file = ts.createSourceFile(path, text, ts.ScriptTarget.ES2023, true);
   const facts = { path, exports: new Map(), imports: [], packages: new Set(), mentions: new Map() };
   const target = (specifier) => {
-    if (specifier.startsWith(".")) return relative(root, resolve(root, dirname(path), specifier));
+    // A script that needs the build imports dist/x.js: that is src/x.ts.
+    if (specifier.startsWith("."))
+      return relative(root, resolve(root, dirname(path), specifier)).replace(/^dist\/(.*)\.js$/, "src/$1.ts");
     if (!specifier.startsWith("node:"))
       facts.packages.add(
         specifier
