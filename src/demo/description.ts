@@ -103,12 +103,15 @@ export function shellLine(words: readonly string[]): string {
     .join(" ");
 }
 
-/** What to print for people below the status table: how to connect, and what to try. No password in it. */
-export function introduction(demo: DemoFile, command: string): readonly string[] {
+/**
+ * What to print for people below the status table: how to connect, and what to try with this leader. No password in it.
+ */
+export function introduction(demo: DemoFile, command: string, leader: string | null): readonly string[] {
   const passfile = `PGPASSFILE=${shellLine([`${demo.dir}/passfile`])}`;
   const psql = (target: SessionTarget): string =>
     `${passfile} psql '${connectionUrl(demo, demo.nodes, target, false)}'`;
-  const standby = demo.nodes.at(-1)?.name ?? "db1";
+  const victim = leader ?? demo.nodes[0]?.name ?? "db1";
+  const standby = demo.nodes.find((node) => node.name !== victim)?.name ?? victim;
   return [
     "Connect (the password stands in the passfile):",
     `  primary   ${psql("read-write")}`,
@@ -117,9 +120,9 @@ export function introduction(demo: DemoFile, command: string): readonly string[]
     "Next things to try:",
     `  ${command} status --watch`,
     `  ${command} switchover --to ${standby} --yes`,
-    `  ${command} demo kill db1              and look how another node takes over`,
+    `  ${command} demo kill ${victim}              and look how another node takes over`,
     `  ${command} explain                    why it did`,
-    `  ${command} demo start db1             it comes back by itself`,
+    `  ${command} demo start ${victim}             it comes back by itself`,
     `  ${command} demo down                  stop everything and remove ${demo.dir}`,
   ];
 }

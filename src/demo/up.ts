@@ -1,6 +1,8 @@
 import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { checkSettings } from "../config/cluster-settings.ts";
+import { invalidConfig } from "../config/node-file.ts";
 import { Fault } from "../values/fault.ts";
 import { clusterHealthy, startAgent } from "./agents.ts";
 import { demoFilePath, findDemo, formatDemoFile, type DemoFile, type RunAs } from "./demo-file.ts";
@@ -66,6 +68,8 @@ function refuseOtherShape(demo: DemoFile, request: UpRequest): void {
 /** Draws everything, writes the demo's files, and starts nothing. */
 async function prepare(request: UpRequest, host: DemoHost): Promise<DemoFile> {
   const settings = initialSettings(request.settings, request.ttlMs);
+  const problems = checkSettings(settings);
+  if (problems.length > 0) throw invalidConfig("the given cluster settings", problems);
   const runAs = chooseRunAs();
   const etcd = await findProgram("etcd", host.env, runAs);
   if (etcd === null)
