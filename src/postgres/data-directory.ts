@@ -2,9 +2,8 @@ import { constants, type Stats } from "node:fs";
 import { access, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Fault } from "../values/fault.ts";
-import { hasErrno, removeDurably, syncDirectory } from "./durable-file.ts";
+import { hasErrno, readIfPresent, removeDurably, syncDirectory } from "./durable-file.ts";
 import type { Installation } from "./options.ts";
-import { dataDirectoryVersion } from "./postmaster.ts";
 import { realPath } from "./processes.ts";
 
 /** What lies at the path of the data directory, without looking at PostgreSQL: `fault` when it is not ours to touch. */
@@ -188,4 +187,11 @@ function unusable(
     kind: "unusable",
     fault: new Fault(code, message, { detail, ...(hint === undefined ? {} : { hint }) }),
   };
+}
+
+/** The major version of a data directory; null when it has no PG_VERSION. */
+async function dataDirectoryVersion(dataDir: string): Promise<number | null> {
+  const text = await readIfPresent(`${dataDir}/PG_VERSION`);
+  const version = text === null ? NaN : Number.parseInt(text, 10);
+  return Number.isNaN(version) ? null : version;
 }

@@ -3,7 +3,7 @@ import { copyFile, mkdir, open, stat, truncate } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Fault } from "../values/fault.ts";
 import type { Timer } from "../system/timers.ts";
-import { readIfPresent, readJson, writeDurably } from "./durable-file.ts";
+import { readJson, writeDurably } from "./durable-file.ts";
 import { program, type Installation } from "./options.ts";
 import {
   bootId,
@@ -222,11 +222,4 @@ export class Postmaster {
       raised: typeof raised === "object" && raised !== null ? (raised as Record<string, string>) : {},
     };
   }
-}
-
-/** The major version of a data directory; null when it has no PG_VERSION. */
-export async function dataDirectoryVersion(dataDir: string): Promise<number | null> {
-  const text = await readIfPresent(`${dataDir}/PG_VERSION`);
-  const version = text === null ? NaN : Number.parseInt(text, 10);
-  return Number.isNaN(version) ? null : version;
 }

@@ -40,17 +40,6 @@ export async function upstreamHistory(at: Installation, source: Upstream): Promi
   });
 }
 
-/** The position as IDENTIFY_SYSTEM of the local server gives it: exact also for a standby without WAL receiver. */
-export async function oneRowOf(
-  client: SqlClient,
-  command: string,
-): Promise<Readonly<Record<string, unknown>>> {
-  const result = await client.query<Record<string, unknown>>(command);
-  const [row] = result.rows;
-  if (row === undefined) throw new Fault("POSTGRES_QUERY_FAILED", `${command} had no answer`);
-  return row;
-}
-
 /**
  * Completes a copy's history files: a base backup brings only that of its own timeline, but a standby far behind asks its
  * upstream for every one in between.
@@ -165,4 +154,12 @@ async function recoveryOf(at: Installation, source: Upstream, client: SqlClient)
     if (fault.code !== "POSTGRES_QUERY_FAILED") throw fault;
     return withSql(remoteTarget(at, source, at.secrets().rewind), isInRecovery);
   }
+}
+
+/** The one row of a replication command. */
+async function oneRowOf(client: SqlClient, command: string): Promise<Readonly<Record<string, unknown>>> {
+  const result = await client.query<Record<string, unknown>>(command);
+  const [row] = result.rows;
+  if (row === undefined) throw new Fault("POSTGRES_QUERY_FAILED", `${command} had no answer`);
+  return row;
 }

@@ -14,7 +14,7 @@ import {
   secrets,
   type TestPostgres,
 } from "../support/postgres.ts";
-import { waitFor } from "../support/process.ts";
+import { processesUnder, waitFor } from "../support/process.ts";
 
 const set = postgresSet("rp");
 afterAll(() => set.remove());
@@ -364,6 +364,26 @@ describe("a primary and its copies", () => {
     await streamsFrom(c, b);
     await c.instance.forgetRetired();
     expect(readdirSync(c.dir).filter((name) => name.startsWith("data"))).toEqual(["data"]);
+  });
+
+  test("a copy that is called off half way leaves nothing behind", async () => {
+    const node = await set.make("g");
+    const calledOff = new AbortController();
+    const copy = node.instance.clone({
+      source: b.asUpstream("g"),
+      settings: plainSettings,
+      basebackupOptions: ["--max-rate=1M"],
+      signal: calledOff.signal,
+      onProgress: () => undefined,
+    });
+    await waitFor(() => existsSync(`${node.dataDir}.new/base`), {
+      timeoutMs: 10_000,
+      what: "the copy has begun",
+    });
+    calledOff.abort();
+    await expect(copy).rejects.toMatchObject({ code: "PROGRAM_FAILED" });
+    expect(readdirSync(node.dir).filter((name) => name.startsWith("data"))).toEqual([]);
+    expect(processesUnder(node.dir)).toEqual([]);
   });
 
   test("a copy of a copy has every history file a standby further behind would ask it for", () => {
