@@ -77,6 +77,7 @@ export class AgentFacade implements AgentService {
       dcsAgeMs: this.#dcsAgeMs(now),
       awayAfterMs: awayAfterMs(ttlMs),
       heardMs,
+      clockAheadMs: (node) => (node === options.node ? null : mirror.clockAheadMs(node)),
     });
   }
 

@@ -161,6 +161,21 @@ describe("LeaseKeeper", () => {
     expect(keeper.standing()).toMatchObject({ kind: "other", lease: { holder: "db2" } });
   });
 
+  it.each(["garbage", null])(
+    "writes its lease again when it is overwritten or deleted (%s) before the deadline",
+    async (value) => {
+      const { keeper, mirror } = await keeperOf("db1");
+      await take(keeper, mirror);
+      await store.connect().transact({ checks: [], writes: [{ key: keys.lease, value }] }, 1000);
+      await mirror.refresh(1000);
+      expect(keeper.standing().kind).toBe("mine");
+      await keeper.renew();
+      await keeper.renew();
+      const state = await mirror.refresh(1000);
+      expect(state.lease.value).toMatchObject({ holder: "db1", token: 1 });
+    },
+  );
+
   it("renews a lease that names it after a restart before it counts as the holder (P2)", async () => {
     const before = await keeperOf("db1");
     await take(before.keeper, before.mirror);

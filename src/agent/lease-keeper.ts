@@ -206,13 +206,17 @@ export class LeaseKeeper {
     if (held === null) return;
     const lease = recorded.value;
     // Our own write, found late: its t0 is not known any more, so the deadline of the last confirmed one stays.
-    if (lease !== null && this.#isOurs(lease, held))
-      this.#hold({ lease, version: recorded.version, deadline: held.deadline });
+    if (this.#isOurs(lease, held))
+      this.#hold({ lease: lease ?? held.lease, version: recorded.version, deadline: held.deadline });
     else this.#drop(lease === null ? "the lease is gone" : `token ${lease.token} of ${lease.holder}`);
   }
 
-  /** A write of ours whose event came before its reply. */
+  /**
+   * Whether what is recorded still is this node's lease: a write of ours whose event came before its reply, or no lease at
+   * all. Nobody can have taken it before our deadline, so a record that was deleted or overwritten with garbage is ours.
+   */
   #isOurs(lease: LeaseRecord | null, held: Held): boolean {
+    if (lease === null) return elapsedMs(this.#options.clock.now(), held.deadline) > 0;
     return (
       lease?.holder === this.#options.self && lease.token === held.lease.token && lease.state !== "released"
     );

@@ -20,7 +20,7 @@ export class DcsMirror {
   readonly #clock: Clock;
   readonly #wake: () => void;
   readonly #decoder = new StateDecoder();
-  readonly #heard = new Map<NodeName, { sequence: number; at: Instant }>();
+  readonly #heard = new Map<NodeName, { sequence: number; at: Instant; ahead: number | null }>();
   #entries = new Map<string, DcsEntry>();
   #state: ClusterState | null = null;
   #lease: Sighting | null = null;
@@ -116,6 +116,11 @@ export class DcsMirror {
     return heard === undefined ? Infinity : elapsedMs(heard.at, now);
   }
 
+  /** How far the node's civil clock was ahead of this one's (negative: behind) when its record last came; null = unknown. */
+  clockAheadMs(node: NodeName): number | null {
+    return this.#heard.get(node)?.ahead ?? null;
+  }
+
   #decode(revision: number): ClusterState {
     return this.#decoder.decode(revision, this.#entries);
   }
@@ -129,7 +134,10 @@ export class DcsMirror {
     for (const [name, { value }] of this.#state.nodes) {
       const heard = this.#heard.get(name);
       // What stood there before this agent came says nothing about who lives now; it counts as heard once, for a while.
-      if (heard?.sequence !== value.sequence) this.#heard.set(name, { sequence: value.sequence, at: now });
+      if (heard?.sequence === value.sequence) continue;
+      // Only a record that came while this agent watched tells how far the clocks are apart.
+      const ahead = heard === undefined ? null : Date.parse(value.writtenAt) - Date.parse(this.#clock.wall());
+      this.#heard.set(name, { sequence: value.sequence, at: now, ahead });
     }
     for (const name of this.#heard.keys()) if (!this.#state.nodes.has(name)) this.#heard.delete(name);
     const essence = essenceOf(this.#state);

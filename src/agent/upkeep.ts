@@ -3,7 +3,8 @@ import { minLsn, type Lsn } from "../values/lsn.ts";
 import { slotNameOf } from "../values/names.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
-import type { AgentContext } from "./context.ts";
+import { keys } from "../dcs/layout.ts";
+import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
 const everyMs = 5000;
@@ -66,8 +67,24 @@ export class Upkeep {
         },
       );
     }
+    if (!inRecovery) await this.#forgetAway();
     await instance.syncSlots(this.#wantedSlots(inRecovery, replayed));
     notebook.oldestWalLsn = await instance.oldestWalLsn();
+  }
+
+  /** Outside tools take a member key for a living node: the leader removes those of nodes that are not heard any more. */
+  async #forgetAway(): Promise<void> {
+    const { mirror, options, settings, clock, dcs } = this.#context;
+    const now = clock.now();
+    const gone = [...(mirror.state?.nodes.keys() ?? [])].filter(
+      (node) =>
+        node !== options.node &&
+        mirror.heardMs(node, now) > awayAfterMs(settings().ttlMs) * 2 &&
+        mirror.entry(keys.member(node)) !== undefined,
+    );
+    if (gone.length === 0) return;
+    const writes = gone.map((node) => ({ key: keys.member(node), value: null }));
+    await dcs.transact({ checks: [], writes }, dcsTimeoutMs(settings().ttlMs));
   }
 
   /**

@@ -109,9 +109,12 @@ export function bestStreamingStandby(
   return ranked[0]?.name ?? null;
 }
 
-/** The node a standby should stream from: `replicatefrom` while that node streams, else the leader; never itself or a loop. */
+/**
+ * The node a standby should stream from: nobody with the tag `nostream` (WAL is shipped by other means), `replicatefrom` while that node streams, else the
+ * leader; never itself or a loop.
+ */
 export function upstreamFor(view: View, leader: NodeName): NodeName | null {
-  if (leader === view.self) return null;
+  if (leader === view.self || view.tags.free["nostream"] === true) return null;
   const wanted = view.tags.replicatefrom;
   if (wanted === null || wanted === leader || wanted === view.self) return leader;
   const node = view.others.find((other) => other.record.name === wanted);

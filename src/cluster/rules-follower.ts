@@ -55,7 +55,8 @@ export const followerRules: readonly Rule[] = [
       if (view.standing.kind !== "other" || view.postgres.kind !== "running" || view.postgres.streaming)
         return null;
       const leader = view.standing.lease.holder;
-      if (view.standing.lease.state !== "serving" || view.postgres.upstream !== upstreamFor(view, leader))
+      const upstream = upstreamFor(view, leader);
+      if (view.standing.lease.state !== "serving" || upstream === null || view.postgres.upstream !== upstream)
         return null;
       if (view.postgres.silentMs < examineAfterMs) return null;
       if (view.retry.rejoin.waitMs > 0) return null;

@@ -72,7 +72,8 @@ export const safetyRules: readonly Rule[] = [
     answer: (view) => {
       const local = view.postgres;
       const initialization = view.cluster?.initialization.value;
-      if (!view.provisional || local.kind !== "stopped" || initialization?.kind !== "initialized") return null;
+      if (!view.provisional || local.kind !== "stopped" || initialization?.kind !== "initialized")
+        return null;
       if (local.systemIdentifier === initialization.systemIdentifier || view.operation !== null) return null;
       return { action: { kind: "discard-provisional" }, why: "another node has made the cluster meanwhile" };
     },

@@ -52,7 +52,8 @@ export function highestTimeline(state: ClusterState): Timeline {
   return highest;
 }
 
-/** The token of the lease as it stands; 0 before the first. */
+/** The highest token known: the lease's, else (a lost record) that of the last promotion; 0 before the first. */
 export function currentToken(state: ClusterState): FencingToken {
-  return state.lease.value?.token ?? (0 as FencingToken);
+  const promoted = state.history.value.reduce((highest, entry) => Math.max(highest, entry.token), 0);
+  return Math.max(state.lease.value?.token ?? 0, promoted) as FencingToken;
 }

@@ -67,6 +67,9 @@ export interface ClusterStatus {
   readonly nodes: readonly NodeStatus[];
 }
 
+/** Clocks further apart than this are reported: schedules and logs lie then. Decisions do not depend on them. */
+const clockToleranceMs = 5000;
+
 /** What the answering agent adds to the recorded state: its own clock's view of who is there. */
 export interface StatusContext {
   readonly cluster: string;
@@ -80,6 +83,8 @@ export interface StatusContext {
   readonly awayAfterMs: number;
   /** Milliseconds since each node's record last grew. */
   readonly heardMs: ReadonlyMap<NodeName, number>;
+  /** How far each node's civil clock is ahead of the answering node's, in milliseconds; null = unknown. */
+  readonly clockAheadMs: (node: NodeName) => number | null;
 }
 
 /** Puts the status together from the recorded state and what this node knows of ages. Pure. */
@@ -195,6 +200,13 @@ function attentionOf(
       lines.push(`${node.name} has not been heard for ${ageText(node.heard_s)}`);
     else if (node.role === "standby" && node.state !== "streaming")
       lines.push(`${node.name} is ${node.state}`);
+  }
+  for (const node of state?.nodes.keys() ?? []) {
+    const ahead = context.clockAheadMs(node) ?? 0;
+    if (Math.abs(ahead) > clockToleranceMs)
+      lines.push(
+        `the clock of ${node} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead > 0 ? "ahead of" : "behind"} this node's`,
+      );
   }
   for (const item of state?.garbage ?? [])
     lines.push(`the DCS key ${item.key} cannot be understood: ${item.problem}`);
