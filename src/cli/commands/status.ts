@@ -1,5 +1,5 @@
 import type { ClusterStatus } from "../../cluster/status.ts";
-import { toFault } from "../../values/fault.ts";
+import { Fault, toFault } from "../../values/fault.ts";
 import type { CommandContext } from "../context.ts";
 import { errorLines } from "../render/error.ts";
 import { statusLines } from "../render/status.ts";
@@ -31,10 +31,43 @@ export async function topology(context: CommandContext): Promise<undefined> {
   return undefined;
 }
 
-/** From an agent; when none answers, from the DCS itself. */
+/** From an agent; when none answers, from the DCS itself, which a node file leads to. */
 async function readStatus(context: CommandContext): Promise<ClusterStatus> {
   const client = await context.reader();
-  return client.status();
+  try {
+    return await client.status();
+  } catch (thrown) {
+    const fault = toFault(thrown);
+    const [nodeFile] = (await context.location()).nodeFiles;
+    if (fault.code !== "API_UNREACHABLE" || nodeFile === undefined) throw thrown;
+    return readDcs(context, nodeFile, fault);
+  }
+}
+
+async function readDcs(context: CommandContext, nodeFile: string, silence: Fault): Promise<ClusterStatus> {
+  const [{ statusFromDcs }, { openDcs }, { readNodeAccess }] = await Promise.all([
+    import("../status-from-dcs.ts"),
+    import("../open-dcs.ts"),
+    import("../node-access.ts"),
+  ]);
+  try {
+    const { config } = await readNodeAccess(nodeFile, context.io.env);
+    const dcs = await openDcs(config, context.io);
+    try {
+      const status = await statusFromDcs(dcs, config.cluster, context.io);
+      context.note(["? No agent answers; this is what the DCS says."]);
+      return status;
+    } finally {
+      await dcs.close();
+    }
+  } catch (thrown) {
+    const store = toFault(thrown);
+    throw new Fault("API_UNREACHABLE", "No agent answers, and the DCS cannot be read either", {
+      detail: [silence.detail, store.message, store.detail].filter((part) => part !== null).join("\n"),
+      hint: "See that an agent runs, or start the demo again: pgherd demo up",
+      cause: thrown,
+    });
+  }
 }
 
 /** Draws until interrupted. With --json each picture is one line, so that a program can read them as they come. */
