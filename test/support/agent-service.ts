@@ -270,7 +270,6 @@ export class FixtureService implements AgentService {
       dcsReachable: this.picture.dcsReachable,
       dcsAgeMs: this.picture.dcsAgeMs,
       awayAfterMs: 7500,
-      clockAheadMs: () => null,
       heardMs: new Map([...(this.clusterState?.nodes.keys() ?? [])].map((node) => [node, 400])),
       clockAheadMs: () => null,
     });

@@ -1,3 +1,4 @@
+import { setImmediate as afterIo } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { FixtureService, fixtureNow } from "../../../test/support/agent-service.ts";
 import { ManualTime } from "../../../test/support/manual-time.ts";
@@ -50,7 +51,7 @@ describe("a restart that is put off", () => {
     service.refusal = new Fault("POSTGRES_START_FAILED", "no");
     restart.schedule(order, inThreeHours);
     time.pass(3 * 3_600_000);
-    await new Promise((resolve) => setImmediate(resolve));
+    await afterIo();
     expect(log).toEqual(["restart.scheduled", "restart.scheduled_failed"]);
   });
 });
