@@ -32,7 +32,7 @@ async function setUpMachine({ tests }) {
       say(`  ${requirement.what}   (Debian: ${requirement.packages.join(" ")})`);
     say(
       existsSync("/usr/bin/apt-get")
-        ? `Installing needs root, and sudo would ask for a password. Run: sudo node ${join(root, "scripts/setup.mjs")}`
+        ? `Installing needs root, without a password to type. Run: sudo node ${join(root, "scripts/debian.mjs")} ${packages.join(" ")}`
         : "Install these with this system's own tools, then run this again.",
     );
     return false;
