@@ -40,7 +40,6 @@ export async function statusFromDcs(
     heardMs: heardNodes(before, after),
     // A record may be half a ttl old: too old to tell one clock from another.
     clockAheadMs: () => null,
-    clockAheadMs: () => null,
   });
 }
 

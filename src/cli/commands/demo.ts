@@ -24,7 +24,7 @@ interface UpOptions {
 /** `pgherd demo up` */
 export async function up(context: CommandContext, options: UpOptions): Promise<undefined> {
   const request = {
-    dir: givenDir(context) ?? defaultDemoDir(context.io.env, process.getuid?.() === 0),
+    dir: givenDir(context) ?? (await currentDemo(context)) ?? defaultDir(context),
     nodes: options.nodes ?? null,
     dcsMembers: options.dcsMembers ?? null,
     ttlMs: options.ttl ?? null,
@@ -165,12 +165,21 @@ function givenDir(context: CommandContext): string | null {
 async function knownDir(context: CommandContext): Promise<string> {
   const dir = givenDir(context) ?? (await lastDemoDir(context.io.env));
   if (dir !== null) return dir;
-  const fallback = defaultDemoDir(context.io.env, process.getuid?.() === 0);
-  // A demo started by another name of this user (sudo) is found at its usual place.
-  if ((await findDemo(fallback)) !== null) return fallback;
+  // A demo started under another name of this user (sudo) is found at its usual place.
+  if ((await findDemo(defaultDir(context))) !== null) return defaultDir(context);
   throw new Fault("NOT_FOUND", "There is no demo", {
     hint: "Start one with `pgherd demo up`, or name its directory with --dir.",
   });
+}
+
+/** The last demo, if it is still there: `up` shows it or brings it back. */
+async function currentDemo(context: CommandContext): Promise<string | null> {
+  const dir = await lastDemoDir(context.io.env);
+  return dir !== null && (await findDemo(dir)) !== null ? dir : null;
+}
+
+function defaultDir(context: CommandContext): string {
+  return defaultDemoDir(context.io.env, process.getuid?.() === 0);
 }
 
 function hostOf(context: CommandContext): DemoHost {
