@@ -115,6 +115,6 @@ export function provisionalFile(stateDir: string): string {
 export const adopt: Executor<{ kind: "adopt" }> = async ({ context }) => {
   const facts = await context.instance.inspect();
   if (facts.kind !== "stopped") return;
-  const won = await claim(context, facts.control.timeline, facts.control.systemIdentifier);
+  const won = await claim(context, facts.walTimeline, facts.control.systemIdentifier);
   context.log("info", "adopt.claim", { won, system_identifier: facts.control.systemIdentifier });
 };

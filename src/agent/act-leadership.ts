@@ -235,7 +235,7 @@ export const handover: Executor<{ kind: "handover"; candidate: NodeName | null }
   else if (facts.kind !== "empty" && facts.kind !== "unusable") {
     await instance.kill();
     step("reading the end of WAL");
-    lsn = await instance.endOfWal();
+    lsn = (await instance.endOfWal())?.lsn ?? null;
   }
   step("releasing");
   await release(context, "crash", action.candidate, lsn);
@@ -280,13 +280,13 @@ async function stopAndRelease({ context, step, signal }: Execution, candidate: N
   step("stopping");
   await instance.stop("fast", options.stopTimeoutMs);
   step("reading the end of WAL");
-  const lsn = await instance.endOfWal();
+  const lsn = (await instance.endOfWal())?.lsn ?? null;
   step("releasing");
   await release(context, "switchover", candidate, lsn);
 }
 
 /** What a leader does when its agent ends: a clean stop, and the lease to whoever streams. */
 export async function releaseForShutdown(context: AgentContext, candidate: NodeName | null): Promise<void> {
-  const lsn = await context.instance.endOfWal();
+  const lsn = (await context.instance.endOfWal())?.lsn ?? null;
   await release(context, "shutdown", candidate, lsn);
 }

@@ -180,7 +180,7 @@ export const rejoin: Executor<{ kind: "rejoin"; leader: NodeName }> = async (exe
     await carryOut(
       execution,
       action.leader,
-      await plan(context, action.leader, facts, facts.control.timeline, end),
+      await plan(context, action.leader, facts, end?.timeline ?? facts.walTimeline, end?.lsn ?? null),
     );
   } catch (thrown) {
     const { reclone } = context.settings();

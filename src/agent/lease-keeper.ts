@@ -218,7 +218,7 @@ export class LeaseKeeper {
   #isOurs(lease: LeaseRecord | null, held: Held): boolean {
     if (lease === null) return elapsedMs(this.#options.clock.now(), held.deadline) > 0;
     return (
-      lease?.holder === this.#options.self && lease.token === held.lease.token && lease.state !== "released"
+      lease.holder === this.#options.self && lease.token === held.lease.token && lease.state !== "released"
     );
   }
 

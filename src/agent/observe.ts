@@ -83,7 +83,7 @@ function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant
       return {
         kind: "stopped",
         systemIdentifier: control.systemIdentifier,
-        timeline: control.timeline,
+        timeline: facts.walTimeline,
         wasPrimary: !inRecovery,
         clean: control.clusterState.startsWith("shut down"),
         remnants: facts.remnants,

@@ -64,7 +64,7 @@ export class RecordKeeper {
       state,
       role: sql === null ? null : sql.inRecovery ? "standby" : "primary",
       serverVersion: sql?.serverVersion ?? null,
-      timeline: sql?.timeline ?? control?.timeline ?? null,
+      timeline: sql?.timeline ?? (facts.kind === "stopped" ? facts.walTimeline : null),
       lsn: sql?.lsn ?? null,
       replayedLsn: sql?.replayedLsn ?? null,
       upstream: sql?.inRecovery === true ? upstreamOf(this.#context, sql) : null,

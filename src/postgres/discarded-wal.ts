@@ -3,7 +3,7 @@ import { copyFile, mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Lsn } from "../values/lsn.ts";
 import { syncDirectory } from "./durable-file.ts";
-import type { WalPosition } from "./end-of-wal.ts";
+import type { WalPosition } from "./instance.ts";
 import type { Installation } from "./options.ts";
 import { historyFileName } from "./timelines.ts";
 import { listSegments, walDirectory } from "./wal.ts";

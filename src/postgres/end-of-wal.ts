@@ -1,15 +1,15 @@
-import { lsnFromBytes, maxLsn, type Lsn } from "../values/lsn.ts";
-import type { Timeline } from "../values/names.ts";
+import { lsnFromBytes, maxLsn } from "../values/lsn.ts";
 import { knownWalEnd } from "./control-data.ts";
-import type { ControlData } from "./instance.ts";
+import type { Timeline } from "../values/names.ts";
+import type { ControlData, WalPosition } from "./instance.ts";
 import type { Installation } from "./options.ts";
 import { readForks } from "./timelines.ts";
 import { findEndOfWal, newestTimeline, walDirectory } from "./wal.ts";
 
-/** A position and the timeline it is on. */
-export interface WalPosition {
-  readonly timeline: Timeline;
-  readonly lsn: Lsn;
+/** The timeline of the newest WAL of a stopped instance. */
+export function timelineOfWal(walDir: string, control: ControlData): Promise<Timeline> {
+  const recovered = control.minRecoveryTimeline ?? control.timeline;
+  return newestTimeline(walDir, recovered > control.timeline ? recovered : control.timeline);
 }
 
 /**
@@ -20,8 +20,7 @@ export interface WalPosition {
  */
 export async function endOfStoppedWal(at: Installation, control: ControlData): Promise<WalPosition | null> {
   const walDir = walDirectory(at.dataDir);
-  const recovered = control.minRecoveryTimeline ?? control.timeline;
-  const timeline = await newestTimeline(walDir, recovered > control.timeline ? recovered : control.timeline);
+  const timeline = await timelineOfWal(walDir, control);
   const fork =
     timeline === control.timeline ? undefined : (await readForks(walDir, timeline))?.at(-1)?.endLsn;
   const segment = BigInt(control.walSegmentBytes);

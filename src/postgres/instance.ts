@@ -79,6 +79,12 @@ export interface SqlFacts {
   readonly synchronousStandbyNames: string;
 }
 
+/** A position and the timeline it is on. */
+export interface WalPosition {
+  readonly timeline: Timeline;
+  readonly lsn: Lsn;
+}
+
 /**
  * The local PostgreSQL as one observation found it.
  * empty: no data directory, or an empty one. unusable: something is there that is not ours to touch (why: the fault).
@@ -91,6 +97,8 @@ export type PostgresFacts =
   | {
       readonly kind: "stopped";
       readonly control: ControlData;
+      /** The timeline of its newest WAL: the control file may be behind after a promotion, a rewind or a copy. */
+      readonly walTimeline: Timeline;
       readonly standbySignal: boolean;
       /** Processes of the instance are left although the postmaster is gone (P3: not dead yet). */
       readonly remnants: boolean;
@@ -208,7 +216,7 @@ export interface PostgresInstance {
   /** P3: stops the forking, kills every process of the instance, sees that none is left. Returns the milliseconds it took. */
   kill(): Promise<number>;
   /** The end of valid WAL on disk of a stopped instance, found by reading it. null when it cannot be told. */
-  endOfWal(): Promise<Lsn | null>;
+  endOfWal(): Promise<WalPosition | null>;
   /** The forks on the way to `timeline`, from this instance's history files; null when the file is not there. */
   timelineForks(timeline: Timeline): Promise<readonly TimelineFork[] | null>;
   /** The same, asked from another server by the replication protocol. */

@@ -5,8 +5,8 @@ import { clone } from "./clone.ts";
 import { controlDataReader } from "./control-data.ts";
 import { deleteRetired, examineDirectory, hasStandbySignal, retire } from "./data-directory.ts";
 import { removeDurably } from "./durable-file.ts";
-import { endOfStoppedWal, type WalPosition } from "./end-of-wal.ts";
-import type { PostgresFacts, PostgresInstance, SqlFacts } from "./instance.ts";
+import { endOfStoppedWal, timelineOfWal } from "./end-of-wal.ts";
+import type { PostgresFacts, PostgresInstance, SqlFacts, WalPosition } from "./instance.ts";
 import { keepReadOnlyRestart, kill, startPrimary, startStandby, stop, type Lifecycle } from "./lifecycle.ts";
 import { Monitor } from "./monitor.ts";
 import { installation, program, type Installation, type LocalPostgresOptions } from "./options.ts";
@@ -26,8 +26,6 @@ import { newestTimeline, oldestWal, walDirectory } from "./wal.ts";
 
 /** The adapter to real PostgreSQL: the port, and what only a real data directory can tell. */
 export interface LocalPostgres extends PostgresInstance {
-  /** As endOfWal, with the timeline the position is on; null when it cannot be told. */
-  endOfWalPosition(): Promise<WalPosition | null>;
   /** The major version of the programs. @throws Fault BINARIES_MISSING */
   programsVersion(): Promise<number>;
 }
@@ -41,7 +39,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
   const on: Lifecycle = { at, postmaster, monitor, major };
   const readControl = controlDataReader(at);
   const walDir = walDirectory(at.dataDir);
-  const endOfWalPosition = async (): Promise<WalPosition | null> => {
+  const endOfWal = async (): Promise<WalPosition | null> => {
     if (instanceProcesses(at.dataDir).length > 0) return null;
     return endOfStoppedWal(at, await readControl(at.dataDir));
   };
@@ -78,8 +76,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     },
     stop: async (mode, timeoutMs) => stop(on, mode, timeoutMs),
     kill: async () => kill(on),
-    endOfWal: async () => (await endOfWalPosition())?.lsn ?? null,
-    endOfWalPosition,
+    endOfWal,
     programsVersion: major,
     timelineForks: async (timeline) => readForks(walDir, timeline),
     upstreamHistory: async (source) => upstreamHistory(at, source),
@@ -120,9 +117,11 @@ async function inspect(
     const running = await postmaster.find();
     if (running !== null) return await inspectRunning(on, running);
     if (directory.kind === "empty") return { kind: "empty" };
+    const control = await readControl(at.dataDir);
     return {
       kind: "stopped",
-      control: await readControl(at.dataDir),
+      control,
+      walTimeline: await timelineOfWal(walDirectory(at.dataDir), control),
       standbySignal: await hasStandbySignal(at.dataDir),
       remnants: instanceProcesses(at.dataDir).length > 0,
     };

@@ -98,7 +98,7 @@ describe("the end of WAL", () => {
     });
     await primary.instance.kill();
     expect(await load).toBe("lost");
-    const end = await primary.instance.endOfWal();
+    const end = (await primary.instance.endOfWal())?.lsn ?? null;
     const received = await standby.instance.stopReceiving(plainSettings);
     expect(end).toBeGreaterThanOrEqual(received.lsn);
     expect(await standby.instance.promote(2 as Timeline, 20_000)).toEqual({ forkLsn: received.lsn });

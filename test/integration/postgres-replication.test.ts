@@ -111,7 +111,7 @@ describe("a primary and its copies", () => {
     expect(held.replayedLsn ?? 0n).toBeLessThan(lsn);
     expect(await b.instance.stopReceiving(plainSettings)).toEqual({ timeline: 1, lsn });
     await b.instance.kill();
-    expect(await b.instance.endOfWal()).toBe(lsn);
+    expect((await b.instance.endOfWal())?.lsn).toBe(lsn);
     await b.instance.startStandby(null, plainSettings, 30_000);
     expect(await b.instance.stopReceiving(plainSettings)).toEqual({ timeline: 1, lsn });
     await b.instance.follow(a.asUpstream("b", "b"), plainSettings);
@@ -120,12 +120,12 @@ describe("a primary and its copies", () => {
 
   test("after a clean stop of the primary its end of WAL is exactly what standbys have received", async () => {
     await a.instance.stop("fast", 30_000);
-    const end = await a.instance.endOfWal();
+    const end = (await a.instance.endOfWal())?.lsn;
     await waitFor(async () => (await b.facts()).lsn === end && (await c.facts()).lsn === end, {
       timeoutMs: 10_000,
       what: "both have the shutdown checkpoint",
     });
-    expect(await a.instance.endOfWalPosition()).toEqual({ timeline: 1, lsn: end });
+    expect(await a.instance.endOfWal()).toEqual({ timeline: 1, lsn: end });
   });
 
   test("is promoted to the number reserved for it, past numbers that were never used", async () => {
@@ -192,7 +192,7 @@ describe("a primary and its copies", () => {
     const { lsn } = await c.facts();
     await c.instance.kill();
     const { control } = await inspected(c.instance, "stopped");
-    const end = await c.instance.endOfWalPosition();
+    const end = await c.instance.endOfWal();
     expect(end?.timeline).toBe(4);
     expect(end?.lsn).toBeGreaterThanOrEqual(lsn);
     expect(control.checkpointLsn).toBeLessThan(lsn);
