@@ -1,11 +1,17 @@
-// Writes the generated pages of docs/reference from the schemas. Needs the build: npm run build.
-import { mkdirSync, writeFileSync } from "node:fs";
+// Writes the generated pages of docs/reference from the schemas and the route tables. Needs the build: npm run build.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { openApiText, withEndpoints } from "../dist/api/reference.js";
 import { referenceFiles } from "../dist/config/reference.js";
 
 const directory = fileURLToPath(new URL("../docs/reference/", import.meta.url));
 mkdirSync(directory, { recursive: true });
-for (const [name, text] of referenceFiles()) {
+const files = [
+  ...referenceFiles(),
+  ["openapi.json", openApiText()],
+  ["api.md", withEndpoints(readFileSync(`${directory}api.md`, "utf8"))],
+];
+for (const [name, text] of files) {
   writeFileSync(`${directory}${name}`, text);
   console.log(`docs/reference/${name}`);
 }
