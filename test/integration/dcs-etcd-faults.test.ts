@@ -180,6 +180,16 @@ describe("an etcd cluster of three with a member in trouble", () => {
     await dcs.close();
   });
 
+  test("a guarded write that no member answers is uncertain when one of them may have got it", async () => {
+    const held = await Promise.all(etcd.members.map(relayTo));
+    const dcs = etcdClient({ endpoints: held.map((relay) => relay.endpoint), prefix });
+    const version = await commit(dcs, [["lease", 0]], [["lease", "1"]]);
+    await Promise.all(held.map((relay) => relay.set("hold")));
+    const write = dcs.transact(transaction([["lease", version]], [["lease", "2"]]), 1000);
+    await expect(write).rejects.toMatchObject({ code: "DCS_UNCERTAIN" });
+    await dcs.close();
+  });
+
   test("an unguarded write that may have been sent is not tried elsewhere", async () => {
     const [first, second] = etcd.members as [EtcdMember, EtcdMember];
     const relay = await relayTo(first);

@@ -3,9 +3,15 @@ import type { CallFailure } from "./failure.ts";
 
 const mostLogins = 3;
 
+/**
+ * What an attempt may do. A guarded write can take effect at most once, however often it is sent, so that it may be
+ * repeated after an attempt without an answer; any other write may not.
+ */
+export type RequestKind = "read" | "guarded write" | "write";
+
 /** What the attempts of one request have met so far, and the fault that follows from it. */
 export class Attempts {
-  readonly #repeatable: boolean;
+  readonly #kind: RequestKind;
   /** The latest failure of each endpoint. */
   readonly #failures = new Map<string, CallFailure>();
   #staleTokens = 0;
@@ -14,8 +20,8 @@ export class Attempts {
   /** Whether one of them may have taken effect. */
   uncertain = false;
 
-  constructor(repeatable: boolean) {
-    this.#repeatable = repeatable;
+  constructor(kind: RequestKind) {
+    this.#kind = kind;
   }
 
   /** @throws Fault when no further attempt can or may be made */
@@ -24,7 +30,7 @@ export class Attempts {
     this.#failures.set(endpoint, failure);
     if (failure.effect === "uncertain") {
       this.uncertain = true;
-      if (!this.#repeatable) throw this.fault();
+      if (this.#kind === "write") throw this.fault();
     }
     switch (failure.cause) {
       case "network":
@@ -52,7 +58,7 @@ export class Attempts {
     const lines = [...this.#failures].map(([endpoint, { reason }]) => `${endpoint}: ${reason}`);
     const detail = [...lines, ...(extra === undefined ? [] : [extra])].join("; ");
     const parts = { detail: detail === "" ? "no time for an attempt" : detail };
-    if (this.uncertain && !this.#repeatable) return uncertainFault(parts.detail);
+    if (this.uncertain && this.#kind !== "read") return uncertainFault(parts.detail);
     const last = [...this.#failures.values()].at(-1);
     switch (last?.cause) {
       case "denied":

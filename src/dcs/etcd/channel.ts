@@ -1,7 +1,9 @@
 import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls, type SecureContextOptions } from "node:tls";
-import type { Timers } from "../../system/timers.ts";
+import type { Clock } from "../../system/clock.ts";
+import type { Timer, Timers } from "../../system/timers.ts";
+import { elapsedMs } from "../../values/time.ts";
 import {
   failureOfError,
   failureOfSilence,
@@ -19,6 +21,19 @@ export interface ChannelTarget {
   readonly endpoint: string;
   readonly tls: SecureContextOptions | undefined;
 }
+
+/** The clock and the timers of a connection. */
+export interface ChannelTime {
+  readonly clock: Clock;
+  readonly timers: Timers;
+}
+
+/**
+ * A time limit that fires this late was held up on this side (the process or the host stood still); the answer may lie
+ * there unread, so it gets another moment.
+ */
+const ownDelayMs = 100;
+const anotherMomentMs = 50;
 
 /** One call. */
 export interface CallOptions {
@@ -49,16 +64,16 @@ export class Channel {
   readonly closed: Promise<void>;
   readonly #session: ClientHttp2Session;
   readonly #socket: Socket;
-  readonly #timers: Timers;
+  readonly #time: ChannelTime;
   readonly #streams = new Set<(failure: CallFailure) => void>();
   #calls = 0;
   #connected = false;
   #retired: CallFailure | undefined;
   #failure: CallFailure | undefined;
 
-  constructor(target: ChannelTarget, timers: Timers) {
+  constructor(target: ChannelTarget, time: ChannelTime) {
     this.endpoint = target.endpoint;
-    this.#timers = timers;
+    this.#time = time;
     const socket = openSocket(target);
     this.#socket = socket;
     this.#session = connect(target.endpoint, {
@@ -70,9 +85,7 @@ export class Channel {
     this.#session.once("goaway", () => this.retire(networkFailure("the member is closing the connection")));
     // Not the session's "close", which never comes in some failures of TLS (Node 20).
     this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
-    this.#session.once("close", () =>
-      this.retire(this.#failure ?? networkFailure("the connection was closed")),
-    );
+    socket.once("close", () => this.retire(this.#failure ?? networkFailure("the connection was closed")));
   }
 
   /** Whether new calls may still be made here. */
@@ -99,9 +112,10 @@ export class Channel {
           else resolve({ ok: false, failure: networkFailure("the answer is empty") });
         },
       });
-      const limit = this.#timers.after(options.timeoutMs, () =>
-        stream.abort(failureOfSilence(options.timeoutMs, this.#connected)),
-      );
+      let limit = this.#limit(options.timeoutMs, (failure, late) => {
+        if (!late) stream.abort(failure);
+        else limit = this.#limit(anotherMomentMs, stream.abort);
+      });
       stream.http2?.end(frame(request));
     });
   }
@@ -141,6 +155,14 @@ export class Channel {
   destroy(): void {
     this.#session.destroy();
     this.#socket.destroy();
+  }
+
+  #limit(ms: number, passed: (failure: CallFailure, late: boolean) => void): Timer {
+    const { clock, timers } = this.#time;
+    const started = clock.now();
+    return timers.after(ms, () =>
+      passed(failureOfSilence(ms, this.#connected), elapsedMs(started, clock.now()) > ms + ownDelayMs),
+    );
   }
 
   #destroyIfIdle(): void {

@@ -1,7 +1,7 @@
 import type { Clock } from "../../system/clock.ts";
 import type { Timers } from "../../system/timers.ts";
 import { elapsedMs, instantAfter, type Instant } from "../../values/time.ts";
-import { Attempts } from "./attempts.ts";
+import { Attempts, type RequestKind } from "./attempts.ts";
 import type { Channel } from "./channel.ts";
 import type { Endpoints } from "./endpoints.ts";
 import type { CallFailure } from "./failure.ts";
@@ -19,8 +19,7 @@ export interface Request {
   readonly method: Method;
   readonly message: Buffer;
   readonly timeoutMs: number;
-  /** Whether a second attempt is harmless although the first may have taken effect, or may still do so. */
-  readonly repeatable: boolean;
+  readonly kind: RequestKind;
 }
 
 /** The answer. */
@@ -61,7 +60,7 @@ export class EtcdClient {
   async request(request: Request): Promise<Reply> {
     const { clock, endpoints, login } = this.#parts;
     const end = instantAfter(clock.now(), request.timeoutMs);
-    const attempts = new Attempts(request.repeatable);
+    const attempts = new Attempts(request.kind);
     while (!this.#closing.signal.aborted) {
       const leftMs = elapsedMs(clock.now(), end);
       if (leftMs < (attempts.failed === 0 ? 1 : leastAttemptMs)) break;

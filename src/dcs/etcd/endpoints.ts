@@ -1,6 +1,5 @@
 import type { SecureContextOptions } from "node:tls";
-import type { Timers } from "../../system/timers.ts";
-import { Channel } from "./channel.ts";
+import { Channel, type ChannelTime } from "./channel.ts";
 import type { CallFailure } from "./failure.ts";
 
 /** The shortest and the longest time one attempt may take, in milliseconds. */
@@ -12,7 +11,7 @@ export interface EndpointsParts {
   readonly urls: readonly string[];
   /** Read anew for every connection, so that renewed certificates are used. */
   readonly tls: () => SecureContextOptions | undefined;
-  readonly timers: Timers;
+  readonly time: ChannelTime;
   /** Told when another member is used from now on. */
   readonly onMove: (from: string, to: string, reason: string) => void;
 }
@@ -71,7 +70,7 @@ export class Endpoints {
   }
 
   #connect(): Channel {
-    const channel = new Channel({ endpoint: this.#url(), tls: this.#parts.tls() }, this.#parts.timers);
+    const channel = new Channel({ endpoint: this.#url(), tls: this.#parts.tls() }, this.#parts.time);
     this.#open.add(channel);
     void channel.closed.then(() => this.#open.delete(channel));
     return channel;

@@ -60,7 +60,9 @@ class EtcdDcs implements Dcs {
       throw new Fault("CONFIG_INVALID", "The prefix of the keys must end with a slash", { detail: prefix });
     const urls = endpointUrls(options.endpoints, options.tls !== undefined);
     const endpoints = new Endpoints({
-      ...{ urls, timers, tls: tlsReader(options.tls) },
+      urls,
+      tls: tlsReader(options.tls),
+      time: { clock, timers },
       onMove: (from, to, reason) =>
         logger?.info({ event: "dcs.endpoint_changed", from, to, reason }, "Using another etcd endpoint"),
     });
@@ -84,7 +86,7 @@ class EtcdDcs implements Dcs {
       method: methods.transact,
       message: encodeTransaction(this.#options.prefix, transaction),
       timeoutMs,
-      repeatable: happensAtMostOnce(transaction),
+      kind: happensAtMostOnce(transaction) ? "guarded write" : "write",
     });
     const { header, succeeded } = decoded(decodeTransaction, reply.message, "DCS_UNCERTAIN");
     if (succeeded) return { outcome: "committed", revision: header.revision };
@@ -96,7 +98,11 @@ class EtcdDcs implements Dcs {
   watch(handler: (event: DcsWatchEvent) => void): DcsWatch {
     const { prefix, clock, timers } = this.#options;
     const watch: EtcdWatch = new EtcdWatch({
-      ...{ client: this.#client, prefix, clock, timers, handler },
+      client: this.#client,
+      prefix,
+      clock,
+      timers,
+      handler,
       read: (timeoutMs) => this.#read(timeoutMs),
       onClose: () => void this.#watches.delete(watch),
     });
@@ -110,8 +116,12 @@ class EtcdDcs implements Dcs {
   }
 
   async #read(timeoutMs: number): Promise<{ snapshot: DcsSnapshot; clusterId: number }> {
-    const request = { method: methods.range, message: this.#range, timeoutMs, repeatable: true };
-    const reply = await this.#client.request(request);
+    const reply = await this.#client.request({
+      method: methods.range,
+      message: this.#range,
+      timeoutMs,
+      kind: "read",
+    });
     const { header, entries } = decoded(decodeRange, reply.message, "DCS_UNREACHABLE");
     const relative = new Map<string, DcsEntry>();
     for (const [key, entry] of entries) relative.set(key.slice(this.#options.prefix.length), entry);

@@ -8,8 +8,8 @@ import { decodeWatch, encodeWatchCreate, encodeWatchProgress, methods, type Watc
 /** How long the first answer may take. */
 const firstAnswerMs = 300;
 /** After this much silence a sign of life is asked for; it must come within the second time. Together below 0.5 s. */
-const silenceMs = 150;
-const answerMs = 250;
+const silenceMs = 250;
+const answerMs = 200;
 /** A check that comes this late was held up on this side, and says nothing about the member. */
 const ownDelayMs = 100;
 

@@ -111,7 +111,12 @@ export class EtcdWatch implements DcsWatch {
     return new Promise((resolve) => {
       let contact = false;
       const stream = new WatchStream({
-        ...{ channel, token: login.token, prefix, startRevision: revision + 1, clock, timers },
+        channel,
+        token: login.token,
+        prefix,
+        startRevision: revision + 1,
+        clock,
+        timers,
         onReply: (reply) => {
           const end = this.#take(reply, login.token, contact);
           contact = true;
