@@ -4,7 +4,7 @@
 // too (a part that is tested by itself). A type that its own file's exports mention may be exported without an importer.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
-import { isProgram, root } from "./run.mjs";
+import { isProgram, root as clone } from "./run.mjs";
 
 const folders = ["src", "test", "bench", "scripts"];
 const isTest = (path) => /\.(test|contract)\.ts$/.test(path) || path.startsWith("test/");
@@ -15,17 +15,17 @@ const forTestsOnly = (path) => path.startsWith("src/dcs/memory/");
 /** Packages that are run, not imported. */
 const tools = new Set(["typescript", "eslint", "prettier", "vitest", "dependency-cruiser", "pino-pretty"]);
 
-function sourcesBelow(dir) {
+function sourcesBelow(root, dir) {
   if (!existsSync(join(root, dir))) return [];
   return readdirSync(join(root, dir), { withFileTypes: true }).flatMap((entry) => {
     const path = join(dir, entry.name);
-    if (entry.isDirectory()) return entry.name === "node_modules" ? [] : sourcesBelow(path);
+    if (entry.isDirectory()) return entry.name === "node_modules" ? [] : sourcesBelow(root, path);
     return /\.(ts|mjs|js)$/.test(entry.name) && !entry.name.endsWith(".d.ts") ? [path] : [];
   });
 }
 
 /** What one file exports, imports and mentions. */
-function read(ts, path) {
+function read(ts, root, path) {
   const text = readFileSync(join(root, path), "utf8");
   const file = ts.createSourceFile(path, text, ts.ScriptTarget.ES2023, true);
   const facts = { path, exports: new Map(), imports: [], packages: new Set(), mentions: new Map() };
@@ -97,10 +97,12 @@ function read(ts, path) {
   return facts;
 }
 
-/** Everything dead, as lines for people. */
-export async function findDeadCode() {
+/** Everything dead in the project at `root`, as lines for people. */
+export async function findDeadCode(root) {
   const { default: ts } = await import("typescript");
-  const files = new Map(folders.flatMap(sourcesBelow).map((path) => [path, read(ts, path)]));
+  const files = new Map(
+    folders.flatMap((folder) => sourcesBelow(root, folder)).map((path) => [path, read(ts, root, path)]),
+  );
   const problems = [];
 
   const reached = new Set();
@@ -155,7 +157,7 @@ export async function findDeadCode() {
 }
 
 if (isProgram(import.meta.url)) {
-  const problems = await findDeadCode();
+  const problems = await findDeadCode(clone);
   for (const line of problems) console.log(line);
   process.exitCode = problems.length > 0 ? 1 : 0;
 }

@@ -10,7 +10,7 @@ import { logTail, makeDirectory } from "./run-as.ts";
 const readyWithinMs = 30_000;
 
 /** Where a member's words go. */
-export const memberLog = (member: DemoMember): string => join(member.dir, "etcd.log");
+const memberLog = (member: DemoMember): string => join(member.dir, "etcd.log");
 
 /** Starts a member on the data it has. */
 export async function startMember(demo: DemoFile, member: DemoMember, host: DemoHost): Promise<DemoProcess> {

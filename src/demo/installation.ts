@@ -15,7 +15,7 @@ interface InstalledPackages {
 }
 
 /** The package this program runs from: the folder with bin/, dist/ and node_modules/. */
-export const ownPackage = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const ownPackage = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 
 /**
  * The program the demo's agents run. A demo of another user gets a copy of the build and of the packages it needs in

@@ -131,7 +131,7 @@ function belongsTo(pid: number, node: { readonly dir: string }): boolean {
 }
 
 /** Everything a node runs: supervisor, agent, guard, PostgreSQL, and every descendant of those. */
-export async function allNodeProcesses(node: DemoNode): Promise<readonly ProcessIdentity[]> {
+async function allNodeProcesses(node: DemoNode): Promise<readonly ProcessIdentity[]> {
   const parts = await nodeProcessesByPart(node);
   const found = new Map<number, ProcessIdentity>();
   for (const part of [parts.supervisor, parts.agent, parts.guard])

@@ -72,7 +72,7 @@ export interface ProcessFacts {
 }
 
 /** The facts of one process, or undefined when there is none. */
-export function readProcess(pid: number): ProcessFacts | undefined {
+function readProcess(pid: number): ProcessFacts | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
@@ -90,7 +90,7 @@ export function readProcess(pid: number): ProcessFacts | undefined {
 }
 
 /** All processes of the machine as of now. */
-export function listProcesses(): ProcessFacts[] {
+function listProcesses(): ProcessFacts[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .map((name) => readProcess(Number(name)))
