@@ -1,0 +1,51 @@
+// What is done to a cluster, and how to tell that it is over.
+
+/**
+ * @typedef {object} OutageCase a fault or a move under write load; its value is the write outage in seconds
+ * @property {string} name
+ * @property {number} ttl seconds, of ours; the peer keeps its default
+ * @property {boolean} peerOnce the peer has no such setting: measured with the first case of this name only
+ * @property {(system: any, leader: string) => Promise<unknown>} strike
+ * @property {(system: any, leader: string) => Promise<unknown>} [repair] brings back what does not come back by itself
+ * @property {(seen: import("./writer.mjs").Seen) => boolean} over whether the client has been through it
+ */
+
+/** The client failed at least once since the fault, and has written again for a while. */
+const interruptedAndBack = (seen) => seen.errorsAfterMark > 0 && sinceGap(seen);
+const sinceGap = (seen) => seen.gap.to !== null && seen.lastAckMs - seen.gap.to > 300;
+const writing = (seen) => seen.afterMark > 100;
+
+const hostDeath = {
+  name: "host-death",
+  strike: (system, leader) => system.kill(leader, "host"),
+  repair: (system, leader) => system.start(leader),
+  over: interruptedAndBack,
+};
+
+/** @type {OutageCase[]} */
+export const outageCases = [
+  {
+    name: "postmaster-kill",
+    ttl: 5,
+    strike: (system, leader) => system.kill(leader, "postgres"),
+    over: interruptedAndBack,
+  },
+  { ...hostDeath, ttl: 5 },
+  { ...hostDeath, ttl: 2, peerOnce: true },
+  {
+    name: "switchover",
+    ttl: 5,
+    strike: (system, leader) =>
+      system.switchover(leader, system.nodes[(system.nodes.indexOf(leader) + 1) % system.nodes.length]),
+    over: interruptedAndBack,
+  },
+  {
+    name: "agent-restart",
+    ttl: 5,
+    strike: (system, leader) => system.restartAgent(leader),
+    over: writing,
+  },
+];
+
+/** The names `--only` takes. */
+export const caseNames = [...new Set(outageCases.map((each) => each.name)), "idle"];

@@ -1,0 +1,116 @@
+// A cluster of ours, driven by its own command line as anybody would.
+import { mkdirSync, readdirSync, copyFileSync, existsSync } from "node:fs";
+import { join } from "node:path";
+import { root, say } from "../scripts/run.mjs";
+import { capture, waitFor } from "./processes.mjs";
+
+const program = [process.execPath, join(root, "bin/pgherd")];
+
+/** Starts a demo of three nodes in a directory of its own. */
+export async function startPgherd({ dir, ttl, signal }) {
+  const demoDir = join(dir, "pgherd");
+  // The command line remembers the last demo there: the user's own memory of one is left alone.
+  const env = { XDG_STATE_HOME: join(dir, "state") };
+  const pgherd = (...args) => capture([...program, ...args, "--dir", demoDir], { signal, env });
+  const pgherdJson = async (...args) => JSON.parse(await pgherd(...args, "--json"));
+  const down = async () => {
+    if (!existsSync(demoDir)) return;
+    await capture([...program, "demo", "down", "--dir", demoDir], { env, limitMs: 60_000 });
+  };
+
+  say("pgherd: starting three nodes");
+  const demo = await capture(
+    [...program, "demo", "up", "--dir", demoDir, "--nodes", "3", "--ttl", `${ttl}`, "--json"],
+    {
+      signal,
+      env,
+      onError: (text) => process.stderr.write(text),
+    },
+  ).catch(async (error) => {
+    await down();
+    throw error;
+  });
+  const { nodes, dcs } = JSON.parse(demo);
+  const urls = new Map(nodes.map((node) => [node.name, new URL(node.postgres)]));
+  const first = [...urls.values()][0];
+  const account = {
+    user: decodeURIComponent(first.username),
+    password: decodeURIComponent(first.password),
+    database: decodeURIComponent(first.pathname.slice(1)),
+  };
+  const address = (name) => ({ host: urls.get(name).hostname, port: Number(urls.get(name).port) });
+  const node = async (name) => (await pgherdJson("demo", "status")).nodes.find((each) => each.name === name);
+
+  /** The leader when all nodes are well, else null. */
+  const leaderWhenWell = async () => {
+    for (const { api } of nodes) {
+      try {
+        const response = await fetch(`${api}/v1/status`, { signal: AbortSignal.timeout(2000) });
+        return judge(await response.json(), nodes.length);
+      } catch {
+        // Down, or restarting: the next one knows as much.
+      }
+    }
+    return null;
+  };
+
+  return {
+    name: "pgherd",
+    /** Its etcd, for a peer. */
+    etcd: dcs.endpoints,
+    client: { addresses: nodes.map((each) => address(each.name)), ...account },
+    nodes: nodes.map((each) => each.name),
+    /** How far apart the leases are renewed: a fault comes at any moment of that. */
+    phaseMs: () => (ttl * 1000) / 5,
+    connection: (name) => ({ ...address(name), ...account }),
+    well: (limitMs = 120_000) =>
+      waitFor("a healthy pgherd cluster", { limitMs, everyMs: 100, signal }, leaderWhenWell),
+    async setTtl(seconds) {
+      if (seconds === ttl) return;
+      await pgherd("config", "set", `ttl=${seconds}s`, "--yes");
+      ttl = seconds;
+    },
+    kill: (name, what) => pgherd("demo", "kill", name, "--what", what),
+    /** A killed agent is started again by its supervisor. */
+    async restartAgent(name) {
+      const { agent_pid: before } = await node(name);
+      await pgherd("demo", "kill", name, "--what", "agent");
+      await waitFor("the agent's restart", { limitMs: 30_000, signal }, async () => {
+        const now = (await node(name)).agent_pid;
+        return now === null || now === before ? null : now;
+      });
+    },
+    start: (name) => pgherd("demo", "start", name, "--what", "agent"),
+    switchover: (_from, to) => pgherd("switchover", "--to", to, "--yes"),
+    /** The processes of each node that are there for this system's sake. */
+    async processes() {
+      const status = await pgherdJson("demo", "status");
+      return {
+        agent: status.nodes.map((each) => each.agent_pid),
+        guard: status.nodes.map((each) => each.guard_pid),
+      };
+    },
+    keepLogs(target) {
+      for (const each of nodes) {
+        const to = join(target, each.name);
+        mkdirSync(to, { recursive: true });
+        copyFileSync(join(demoDir, each.name, "agent.log"), join(to, "agent.log"));
+        const logs = join(demoDir, each.name, "state", "log");
+        for (const name of existsSync(logs) ? readdirSync(logs) : [])
+          copyFileSync(join(logs, name), join(to, name));
+      }
+    },
+    down,
+  };
+}
+
+function judge(status, count) {
+  if (status.leader === null || status.nodes.length < count) return null;
+  const timeline = status.nodes.find((each) => each.name === status.leader)?.timeline;
+  const well = status.nodes.every((each) =>
+    each.name === status.leader
+      ? each.role === "primary" && each.state === "running"
+      : each.state === "streaming" && each.timeline === timeline,
+  );
+  return well ? status.leader : null;
+}
