@@ -17,7 +17,7 @@ export interface ApiAuth {
 export type Access = "granted" | "missing" | "wrong" | "exposed" | "foreign";
 
 /** The user name under which the token is accepted as a password, for tools that know only HTTP Basic. */
-export const tokenUser = "pgherd";
+const tokenUser = "pgherd";
 
 /** Whether this request may change something. */
 export function checkAccess(request: ApiRequest, auth: ApiAuth): Access {

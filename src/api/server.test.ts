@@ -192,6 +192,16 @@ describe("load balancers", () => {
     expect((await ask(base, method, "/replica")).status).toBe(503);
   });
 
+  it.each(["OPTIONS /primary HTTP/1.0", "HEAD /primary HTTP/1.0", "GET /primary HTTP/1.1"])(
+    "need not name a host: %s",
+    async (line) => {
+      const socket = connectTo(base);
+      socket.write(`${line}\r\n\r\n`);
+      expect(await firstBytes(socket)).toMatch(/^HTTP\/1\.[01] 200/);
+      socket.destroy();
+    },
+  );
+
   it("a slash at the end does not matter", async () => {
     expect((await ask(base, "GET", "/primary/")).status).toBe(200);
   });

@@ -106,6 +106,8 @@ function createListener(
     keepAliveTimeout: keepAliveMs,
     connectionsCheckingInterval: 1000,
     maxHeaderSize: 16 * 1024,
+    // Load balancers check with HTTP/1.1 and no Host; the name a node is asked by means nothing here.
+    requireHostHeader: false,
   };
   const { tls } = options;
   if (tls === null) return { server: guarded(createServer(limits, onRequest)), reloadTls: () => undefined };
