@@ -154,7 +154,8 @@ export class Agent {
     if (action.kind === "alarm") {
       if (notebook.problem?.message !== action.message)
         journal.event("problem", false, action.message, { code: action.code });
-      notebook.problem = { code: action.code, message: action.message };
+      const { code, message, detail = null, hint = null } = action;
+      notebook.problem = { code, message, detail, hint };
     } else if (
       action.kind === "lead" ||
       (action.kind === "follow" && view.postgres.kind === "running" && view.postgres.streaming)
@@ -164,6 +165,7 @@ export class Agent {
     }
     const at = this.#note(decision, view);
     if (steady.has(action.kind) || this.#isSettled(action, view)) return;
+    if (!this.#running) return; // a round that was under way when the agent was told to end
     if (notebook.operation !== null) {
       if (action.kind !== "fence" || notebook.operation.kind === "fence") return;
       notebook.operation.abort.abort();
@@ -247,10 +249,7 @@ export class Agent {
           });
           // What will pass by itself within a moment is no problem for a person.
           if (!fault.code.startsWith("DCS_") && fault.code !== "LOST_LEADERSHIP")
-            notebook.problem = {
-              code: fault.code,
-              message: fault.detail === null ? fault.message : `${fault.message} ${fault.detail}`,
-            };
+            notebook.problem = fault.report();
           if (decision.action.kind === "claim-bootstrap" || decision.action.kind === "bootstrap")
             notebook.failed("start", 1000, settings().ttlMs * 2);
         },

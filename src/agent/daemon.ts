@@ -159,7 +159,7 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
         true,
         postgres === "stop" ? "stopping with PostgreSQL" : "stopping, PostgreSQL runs on",
       );
-      if (postgres === "stop") await stopPostgres(context);
+      if (postgres === "stop") await stopPostgres(context, () => agent.stop());
       agent.stop();
       await ended.catch(() => undefined);
       keeper.close();
@@ -172,8 +172,11 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
   };
 }
 
-/** Asks the loop to stop PostgreSQL and waits for it, bounded by the stop timeout and what a release may take. */
-async function stopPostgres(context: AgentContext): Promise<void> {
+/**
+ * Asks the loop to stop PostgreSQL and waits for it, bounded by the stop timeout and what a release may take. `stopped` is
+ * called in the very moment PostgreSQL is down: a round that is under way must not start it again.
+ */
+async function stopPostgres(context: AgentContext, stopped: () => void): Promise<void> {
   const { notebook, timers, options, wake } = context;
   await new Promise<void>((resolve) => {
     const timer = timers.after(options.stopTimeoutMs + 15_000, resolve);
@@ -182,6 +185,7 @@ async function stopPostgres(context: AgentContext): Promise<void> {
       request: { kind: "shutdown" },
       done: () => {
         timer.cancel();
+        stopped();
         resolve();
       },
     };
