@@ -14,6 +14,9 @@ import { setUp } from "./setup.mjs";
 
 /** What the tests need of the clone. */
 const needed = [
+  ".dependency-cruiser.cjs",
+  "LICENSE",
+  "bench",
   "bin",
   "deploy",
   "dist",

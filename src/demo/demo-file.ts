@@ -31,8 +31,10 @@ const demoSchema = z.object({
   dir: z.string(),
   /** As whom everything runs; null = as the user who started the demo. */
   runAs: z.object({ user: z.string(), uid: z.number(), gid: z.number(), home: z.string() }).nullable(),
-  /** The program and the script of every agent. */
-  program: z.object({ node: z.string(), script: z.string() }),
+  /** The program and the script of every agent, and which build it is; null = not installed yet. */
+  program: z.object({ node: z.string(), script: z.string(), build: z.string().default("") }).nullable(),
+  /** The cluster's settings at its creation. */
+  settings: z.record(z.string(), z.unknown()).default({}),
   role: z.object({ name: z.string(), database: z.string(), password: z.string() }),
   etcd: z.object({ program: z.string(), token: z.string(), members: z.array(memberSchema) }),
   nodes: z.array(nodeSchema),
@@ -46,6 +48,8 @@ export type DemoProcess = z.infer<typeof processSchema>;
 export type DemoMember = z.infer<typeof memberSchema>;
 /** One node: an agent and its PostgreSQL. */
 export type DemoNode = z.infer<typeof nodeSchema>;
+/** What every agent of the demo runs. */
+export type DemoProgram = NonNullable<DemoFile["program"]>;
 /** As whom the demo's programs run. */
 export type RunAs = NonNullable<DemoFile["runAs"]>;
 

@@ -22,7 +22,8 @@ const demo: DemoFile = {
   cluster: "demo",
   dir: "/srv/demo",
   runAs: { user: "postgres", uid: 101, gid: 104, home: "/var/lib/postgresql" },
-  program: { node: "/usr/bin/node", script: "/srv/demo/app/bin/pgherd" },
+  program: { node: "/usr/bin/node", script: "/srv/demo/app/bin/pgherd", build: "" },
+  settings: { ttl: 2, reclone: { attempts: 1 } },
   role: { name: "demo", database: "demo", password: "s:e\\c/r@t" },
   etcd: {
     program: "/usr/bin/etcd",
@@ -102,10 +103,7 @@ describe("the description of a demo", () => {
 
 describe("the files of a demo", () => {
   it("are node files without a problem, with the initial settings", () => {
-    const { config, problems } = checkNodeFile(
-      nodeFile(demo, demo.nodes[0]!, { ttl: 2, reclone: { attempts: 1 } }),
-      {},
-    );
+    const { config, problems } = checkNodeFile(nodeFile(demo, demo.nodes[0]!), {});
     expect(problems).toEqual([]);
     expect(config?.node).toBe("db1");
     expect(config?.dataDir).toBe("/srv/demo/db1/data");

@@ -86,7 +86,8 @@ export function connectionUrl(
 
 /** The command that runs a node's agent. */
 export function agentArgv(demo: DemoFile, node: DemoNode): readonly [string, ...string[]] {
-  return [demo.program.node, demo.program.script, "agent", "--config", node.config, "--supervised"];
+  const { node: program, script } = demo.program ?? { node: "node", script: "bin/pgherd" };
+  return [program, script, "agent", "--config", node.config, "--supervised"];
 }
 
 /** Puts the change of user in front, for a shell of root. */

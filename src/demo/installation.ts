@@ -3,8 +3,9 @@ import { cp, mkdir, readFile, realpath, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { readIfPresent } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
-import type { DemoFile, RunAs } from "./demo-file.ts";
+import type { DemoProgram, RunAs } from "./demo-file.ts";
 import { canUse } from "./run-as.ts";
 
 const run = promisify(execFile);
@@ -22,16 +23,22 @@ const ownPackage = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$
  * `DIR/app`: that user may not be able to read the place this program stands in (or its Node).
  * @throws Fault BINARIES_MISSING when the program is not built
  */
-export async function installProgram(dir: string, runAs: RunAs | null): Promise<DemoFile["program"]> {
+export async function installProgram(dir: string, runAs: RunAs | null): Promise<DemoProgram> {
   const node = await realpath(process.execPath);
-  if (runAs === null) return { node, script: join(ownPackage, "bin/pgherd") };
+  const build = await ownBuild();
+  if (runAs === null) return { node, script: join(ownPackage, "bin/pgherd"), build };
   const app = join(dir, "app");
   if (ownPackage !== (await realpath(app).catch(() => app))) await copyPackage(app);
   await run("chown", ["-R", `${runAs.uid}:${runAs.gid}`, app], { timeout: 60_000 });
   const script = join(app, "bin/pgherd");
-  if (await canUse(node, "-x", runAs)) return { node, script };
+  if (await canUse(node, "-x", runAs)) return { node, script, build };
   await cp(node, join(app, "node"));
-  return { node: join(app, "node"), script };
+  return { node: join(app, "node"), script, build };
+}
+
+/** Which build this program is of: the build writes its time beside the code. */
+export async function ownBuild(): Promise<string> {
+  return ((await readIfPresent(join(ownPackage, "dist/.built"))) ?? "").trim();
 }
 
 async function copyPackage(app: string): Promise<void> {

@@ -1,9 +1,8 @@
 import { stringify } from "yaml";
 import type { DemoFile, DemoNode } from "./demo-file.ts";
-import type { SettingsTree } from "./settings.ts";
 
 /** The node file of one node of the demo. */
-export function nodeFile(demo: DemoFile, node: DemoNode, settings: SettingsTree): string {
+export function nodeFile(demo: DemoFile, node: DemoNode): string {
   const content = {
     cluster: demo.cluster,
     node: node.name,
@@ -13,7 +12,7 @@ export function nodeFile(demo: DemoFile, node: DemoNode, settings: SettingsTree)
     dcs: { etcd: demo.etcd.members.map((member) => new URL(member.endpoint).host) },
     postgresql: { port: node.port, listen: "127.0.0.1" },
     api: { port: Number(new URL(node.api).port), listen: "127.0.0.1" },
-    ...(Object.keys(settings).length === 0 ? {} : { bootstrap: { settings } }),
+    ...(Object.keys(demo.settings).length === 0 ? {} : { bootstrap: { settings: demo.settings } }),
   };
   return `# Written by \`pgherd demo up\`; yours to change (restart the agent afterwards).\n${stringify(content)}`;
 }

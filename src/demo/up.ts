@@ -3,17 +3,18 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { checkSettings } from "../config/cluster-settings.ts";
 import { invalidConfig } from "../config/node-file.ts";
+import { readIfPresent } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
 import { clusterHealthy, startAgent } from "./agents.ts";
 import { demoFilePath, findDemo, formatDemoFile, type DemoFile, type RunAs } from "./demo-file.ts";
 import { makeRole, roleUsable } from "./demo-role.ts";
 import { etcdReady, startMember } from "./etcd.ts";
 import type { DemoHost } from "./host.ts";
-import { installProgram } from "./installation.ts";
+import { installProgram, ownBuild } from "./installation.ts";
 import { nodeFile, passfile } from "./node-file.ts";
 import { rememberDemoDir } from "./pointer.ts";
 import { living } from "./processes.ts";
-import { canUse, chooseRunAs, claimDirectory, findProgram, makeDirectory, writePrivately } from "./run-as.ts";
+import { chooseRunAs, claimDirectory, findProgram, makeDirectory, writePrivately } from "./run-as.ts";
 import { initialSettings, type SettingsTree } from "./settings.ts";
 
 /** What `demo up` was asked for. */
@@ -78,9 +79,8 @@ async function prepare(request: UpRequest, host: DemoHost): Promise<DemoFile> {
     });
   await claimDirectory(request.dir, runAs);
   host.note(`New demo in ${request.dir}${runAs === null ? "" : `, running as ${runAs.user}`}`);
-  const program = await installProgram(request.dir, runAs);
-  const demo = await draw(request, host, { runAs, etcd, program });
-  await writeFiles(demo, settings);
+  const demo = await draw(request, host, { runAs, etcd, settings });
+  await saveDemo(demo); // first of all: whatever is interrupted from here on can be continued or removed
   return demo;
 }
 
@@ -88,7 +88,7 @@ async function prepare(request: UpRequest, host: DemoHost): Promise<DemoFile> {
 interface Surroundings {
   readonly runAs: RunAs | null;
   readonly etcd: string;
-  readonly program: DemoFile["program"];
+  readonly settings: SettingsTree;
 }
 
 async function draw(request: UpRequest, host: DemoHost, found: Surroundings): Promise<DemoFile> {
@@ -102,7 +102,8 @@ async function draw(request: UpRequest, host: DemoHost, found: Surroundings): Pr
     cluster: "demo",
     dir,
     runAs: found.runAs,
-    program: found.program,
+    program: null,
+    settings: found.settings,
     role: { name: "demo", database: "demo", password: host.random.secret(18) },
     etcd: {
       program: found.etcd,
@@ -133,13 +134,15 @@ async function draw(request: UpRequest, host: DemoHost, found: Surroundings): Pr
   };
 }
 
-async function writeFiles(demo: DemoFile, settings: SettingsTree): Promise<void> {
+/** Writes the node files and the password file, where they are missing: a node file may have been changed since. */
+async function writeMissingFiles(demo: DemoFile): Promise<void> {
   for (const node of demo.nodes) {
     await makeDirectory(node.dir, demo.runAs);
-    await writePrivately(node.config, nodeFile(demo, node, settings), demo.runAs);
+    if ((await readIfPresent(node.config)) === null)
+      await writePrivately(node.config, nodeFile(demo, node), demo.runAs);
   }
-  await writePrivately(join(demo.dir, "passfile"), passfile(demo), demo.runAs);
-  await saveDemo(demo);
+  const path = join(demo.dir, "passfile");
+  if ((await readIfPresent(path)) === null) await writePrivately(path, passfile(demo), demo.runAs);
 }
 
 /** Writes DIR/demo.json. */
@@ -150,10 +153,13 @@ export async function saveDemo(demo: DemoFile): Promise<void> {
 /** Starts what does not run; every start is written down before the next. */
 async function startMissing(known: DemoFile, host: DemoHost): Promise<DemoFile> {
   let demo = known;
+  await writeMissingFiles(demo);
   const nothingRuns = demo.nodes.every((node) => living(node.supervisor) === null);
   // A build made since then is taken over when no agent of the old one is left.
-  if (nothingRuns || !(await canUse(demo.program.script, "-r", demo.runAs)))
+  if (nothingRuns || demo.program === null)
     demo = { ...demo, program: await installProgram(demo.dir, demo.runAs) };
+  else if (demo.program.build !== (await ownBuild()))
+    host.note("The running agents are of another build; `pgherd demo down` and `up` again bring this one.");
   const deadMembers = demo.etcd.members.filter((member) => living(member.process) === null);
   if (deadMembers.length > 0)
     host.note(`Starting etcd: ${deadMembers.map((member) => member.name).join(", ")}`);
