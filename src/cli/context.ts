@@ -114,9 +114,9 @@ export function lookOf(io: CliIo, globals: GlobalOptions): Look {
   };
 }
 
-/** 100 columns, or those of the terminal when it is wider; a narrow one wraps by itself below 60. */
+/** Those of the terminal, but at least 60 (a narrower one wraps by itself); 100 where nobody says how many there are. */
 function widthOf(columns: number | null): number {
-  return columns === null ? 100 : Math.min(200, Math.max(60, columns));
+  return columns === null || columns === 0 ? 100 : Math.min(200, Math.max(60, columns));
 }
 
 /**

@@ -73,8 +73,11 @@ function step(text: string): string {
 
 function problemOf(node: NodeStatus): Fault {
   return new Fault("CLONE_FAILED", `${node.name} needs a person`, {
-    detail: node.problem === null ? `It is ${node.state}.` : `${node.problem.message} [${node.problem.code}]`,
-    hint: `See pgherd events --node ${node.name}.`,
+    detail:
+      node.problem === null
+        ? `It is ${node.state}.`
+        : `${problemLine(node.name, node.problem)} [${node.problem.code}]`,
+    hint: node.problem?.hint ?? `See pgherd events --node ${node.name}.`,
   });
 }
 

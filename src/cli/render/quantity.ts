@@ -38,8 +38,8 @@ function two(large: number, largeUnit: string, small: number, smallUnit: string)
 /** How long something took: `11 ms`, `0.57 s`, `12.3 s`, then as an age. */
 export function spanText(ms: number): string {
   if (ms < 100) return `${Math.round(ms)} ms`;
-  if (ms < 10_000) return `${(ms / 1000).toFixed(2).replace(/0$/, "")} s`;
-  if (ms < 120_000) return `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 10_000) return `${Number((ms / 1000).toFixed(2))} s`;
+  if (ms < 120_000) return `${Number((ms / 1000).toFixed(1))} s`;
   return ageText(ms);
 }
 

@@ -28,7 +28,7 @@ describe("status", () => {
       attention: ["db3 is cloning", "db2: the archive is behind"],
       nodes: [
         leaderStatus("db1"),
-        nodeStatus("db2", { problem: { code: "INTERNAL", message: "the archive is behind" } }),
+        nodeStatus("db2", { problem: { code: "INTERNAL", message: "the archive is behind", detail: null, hint: "wait for it" } }),
         nodeStatus("db3", {
           state: "cloning",
           lag_bytes: null,

@@ -1,5 +1,5 @@
 import type { NodeState } from "../../cluster/records.ts";
-import type { ClusterStatus, NodeStatus } from "../../cluster/status.ts";
+import { problemLine, type ClusterStatus, type NodeStatus } from "../../cluster/status.ts";
 import type { Look, Mark, Tone } from "./look.ts";
 import { markTone } from "./look.ts";
 import { ageText, bytesText, dateTimeText, epochMs } from "./quantity.ts";
@@ -178,7 +178,9 @@ function attention(status: ClusterStatus): Note[] {
 
 function noteLines(status: ClusterStatus, look: Look): string[] {
   // What is only work in progress stands in the table already.
-  const notes: Note[] = attention(status).filter((note) => note.mark !== "~");
+  const notes: Note[] = attention(status)
+    .filter((note) => note.mark !== "~")
+    .flatMap((note) => [note, ...whatToDo(note.text, status)]);
   for (const node of status.nodes) {
     if (!node.pending_restart) continue;
     const parameters = node.pending_restart_parameters.join(", ");
@@ -199,6 +201,15 @@ function noteLines(status: ClusterStatus, look: Look): string[] {
   if (status.paused)
     notes.push({ mark: "!", text: "paused: nothing is promoted or restarted (pgherd resume)" });
   return notes.flatMap((note) => markedLines(note.mark, note.text, look));
+}
+
+/** What to do about a node's problem, under the line that tells of it. */
+function whatToDo(line: string, status: ClusterStatus): Note[] {
+  const node = status.nodes.find(
+    ({ name, problem }) => problem !== null && problemLine(name, problem) === line,
+  );
+  const hint = node?.problem?.hint ?? null;
+  return hint === null ? [] : [{ mark: " ", text: `next: ${hint}` }];
 }
 
 /** A line with its mark, its continuation indented under the text. */
