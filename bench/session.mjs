@@ -48,22 +48,16 @@ async function measure(session) {
   const { signal, dir } = session;
   const cases = chosenCases(session);
   const pgherd = await startPgherd({ dir, ttl: cases[0]?.ttl ?? session.ttl ?? 5, signal });
-  session.systems.push(await withWriter(pgherd));
-  if (session.peer) {
-    const patroni = await startPatroni({ dir, etcd: pgherd.etcd, signal });
-    session.systems.push(await withWriter(patroni));
-  }
+  await include(session, pgherd);
+  if (session.peer) await include(session, await startPatroni({ dir, etcd: pgherd.etcd, signal }));
   for (const test of cases) await measureCase(session, test);
   if (session.only.includes("idle")) await measureIdleCosts(session);
 }
 
-async function withWriter(system) {
-  // It is in the list to be stopped even when what follows fails.
-  await prepare(system).catch(async (error) => {
-    await system.down();
-    throw error;
-  });
-  return { system, writer: startWriter(system.client), run: 0 };
+/** From here on the system is stopped with the session, whatever fails. */
+async function include(session, system) {
+  session.systems.push({ system, writer: startWriter(system.client), run: 0 });
+  await prepare(system);
 }
 
 /** The cases asked for; with one ttl for all, those that differ in nothing else are one. */
