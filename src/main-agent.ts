@@ -156,6 +156,7 @@ async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<numb
   process.on("SIGHUP", () => {
     daemon.service
       .reload()
+      .then(() => server.reloadTls())
       .catch((thrown: unknown) => log("error", "reload.failed", { ...toFault(thrown).report() }));
   });
   try {

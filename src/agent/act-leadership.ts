@@ -84,7 +84,13 @@ export const promote: Executor<{ kind: "promote"; timeline: Timeline }> = async 
   notebook.succeeded("promote");
   notebook.upstream = undefined;
   step("declaring");
+  const move = context.mirror.state?.move.value ?? null;
   await declareServing(context);
+  if (move !== null)
+    journal.event("switchover_done", true, `the primary moved to ${context.options.node}`, {
+      leader: context.options.node,
+      former_leader: move.leader,
+    });
   journal.event("promoted", true, `${context.options.node} is primary on timeline ${action.timeline}`, {
     timeline: action.timeline,
     ms: Math.round(elapsedMs(started, clock.now())),

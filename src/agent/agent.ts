@@ -8,6 +8,7 @@ import type { PostgresFacts } from "../postgres/instance.ts";
 import type { Timer } from "../system/timers.ts";
 import { Fault, toFault } from "../values/fault.ts";
 import { elapsedMs, type Instant, type WallTime } from "../values/time.ts";
+import { Changes } from "./changes.ts";
 import type { AgentContext } from "./context.ts";
 import { executors, type Executor } from "./executors.ts";
 import { buildView } from "./observe.ts";
@@ -28,6 +29,7 @@ export class Agent {
   readonly #context: AgentContext;
   readonly #record: RecordKeeper;
   readonly #upkeep: Upkeep;
+  readonly #changes: Changes;
   readonly #onRound: () => void;
   #facts: PostgresFacts | null = null;
   #view: View | null = null;
@@ -45,6 +47,7 @@ export class Agent {
     this.#context = context;
     this.#record = record;
     this.#upkeep = upkeep;
+    this.#changes = new Changes(context);
     this.#onRound = onRound;
     this.#lastRound = context.clock.now();
   }
@@ -131,6 +134,7 @@ export class Agent {
     this.#view = view;
     const decision = decide(view);
     this.#decision = decision;
+    this.#changes.notice(view);
     this.#watchName();
     this.#act(decision, view);
     if (decision.action.kind === "lead" || decision.action.kind === "follow") this.#upkeep.tend(facts);
@@ -152,10 +156,13 @@ export class Agent {
     const { notebook, journal } = this.#context;
     const { action } = decision;
     if (action.kind === "alarm") {
-      if (notebook.problem?.message !== action.message)
-        journal.event("problem", false, action.message, { code: action.code });
       const { code, message, detail = null, hint = null } = action;
-      notebook.problem = { code, message, detail, hint };
+      // What went wrong the last time says more than that it went wrong again.
+      const cause = code === "CLONE_FAILED" ? notebook.problem : null;
+      const problem = cause ?? { code, message, detail, hint };
+      if (notebook.problem?.message !== problem.message)
+        journal.event("problem", false, problem.message, { code: problem.code });
+      notebook.problem = problem;
     } else if (
       action.kind === "lead" ||
       (action.kind === "follow" && view.postgres.kind === "running" && view.postgres.streaming)

@@ -1,5 +1,5 @@
 import type { LocalRequest, RetryView } from "../cluster/view.ts";
-import type { Ballot, OperationProgress } from "../cluster/records.ts";
+import type { Ballot, NodeProblem, OperationProgress } from "../cluster/records.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Lsn } from "../values/lsn.ts";
 import type { NodeName } from "../values/names.ts";
@@ -37,7 +37,7 @@ export class Notebook {
   startingSince: Instant | null = null;
   request: PendingRequest | null = null;
   ballot: Ballot | null = null;
-  problem: { readonly code: string; readonly message: string } | null = null;
+  problem: NodeProblem | null = null;
   operation: (OperationProgress & { readonly abort: AbortController }) | null = null;
   /** The data directory is that of a bootstrap not finished; also in a file. */
   provisional = false;

@@ -75,7 +75,7 @@ function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant
     case "empty":
       return { kind: "empty" };
     case "unusable":
-      return { kind: "unusable", code: facts.fault.code, message: facts.fault.message };
+      return { kind: "unusable", ...facts.fault.report() };
     case "stopped": {
       const { control } = facts;
       const inRecovery =

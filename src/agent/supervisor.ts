@@ -21,18 +21,19 @@ export async function supervise(
   const [program, ...rest] = command;
   if (program === undefined) return 2;
   const state: { child: ChildProcess | null; ending: boolean } = { child: null, ending: false };
+  const goesOn = (): boolean => !state.ending;
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {
       state.ending = true;
       state.child?.kill(signal);
     });
   for (const signal of ["SIGHUP", "SIGUSR2"] as const) process.on(signal, () => state.child?.kill(signal));
-  for (let waitMs = firstWaitMs; !state.ending; waitMs = Math.min(longestWaitMs, waitMs * 2)) {
+  for (let waitMs = firstWaitMs; goesOn(); waitMs = Math.min(longestWaitMs, waitMs * 2)) {
     const started = nowMs();
     const env = { ...process.env, PGHERD_SUPERVISOR: String(process.pid) };
     state.child = spawn(program, rest, { stdio: "inherit", env });
     const code = await exitOf(state.child);
-    if (state.ending || (code !== null && final.has(code))) return code ?? 0;
+    if (!goesOn() || (code !== null && final.has(code))) return code ?? 0;
     if (nowMs() - started > stableMs) waitMs = firstWaitMs;
     await timers.sleep(waitMs);
   }

@@ -7,7 +7,13 @@ export type Action =
   /** Nothing; the next wake-up decides anew. */
   | { readonly kind: "wait" }
   /** Nothing by itself, and a person should know why. */
-  | { readonly kind: "alarm"; readonly code: FaultCode; readonly message: string }
+  | {
+      readonly kind: "alarm";
+      readonly code: FaultCode;
+      readonly message: string;
+      readonly detail?: string | null;
+      readonly hint?: string | null;
+    }
   /** P3: end every process of the instance now. */
   | { readonly kind: "fence" }
   /** End a PostgreSQL that somebody else started on our data directory. */

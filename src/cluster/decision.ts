@@ -30,7 +30,6 @@ export const eventNames = [
   "promote_failed",
   "demoted",
   "fenced",
-  "failover_waiting",
   "handover",
   "switchover_started",
   "switchover_done",

@@ -75,13 +75,21 @@ export interface NodeRecord {
   readonly pendingRestart: readonly string[];
   /** The position measured for the coming token after the WAL receiver ended (F2); null outside elections. */
   readonly ballot: Ballot | null;
-  /** A problem that needs a person, as a sentence with its code; null when all is well. */
-  readonly problem: { readonly code: string; readonly message: string } | null;
+  /** What needs a person; null when all is well. */
+  readonly problem: NodeProblem | null;
   readonly operation: OperationProgress | null;
   /** When the state last changed. */
   readonly since: WallTime;
   /** When this record was written, on this node's clock: how a clock that is far off is found. */
   readonly writtenAt: WallTime;
+}
+
+/** A problem of a node in the shape of every error: what happened, the facts, and what to do next. */
+export interface NodeProblem {
+  readonly code: string;
+  readonly message: string;
+  readonly detail: string | null;
+  readonly hint: string | null;
 }
 
 /** A node's answer to the question who should lead next: its position for `token`, after its receiver ended (F2). */

@@ -49,7 +49,8 @@ export const bootstrapRules: readonly Rule[] = [
       if (view.postgres.wasPrimary)
         return { action: { kind: "adopt" }, why: "the data directory was a primary's" };
       const message = "the data directory was a standby's, and no primary of its cluster has registered";
-      return { action: { kind: "alarm", code: "NO_LEADER", message }, why: message };
+      const hint = "Start the agent on the host whose data directory was the primary's.";
+      return { action: { kind: "alarm", code: "NO_LEADER", message, hint }, why: message };
     },
   },
   {
@@ -81,8 +82,9 @@ export const bootstrapRules: readonly Rule[] = [
         return null;
       const backoff = view.retry.clone;
       if (backoff.failures >= view.policy.reclone.attempts && backoff.waitMs > 0) {
-        const message = `copying failed ${backoff.failures} times; the next try is in ${Math.ceil(backoff.waitMs / 1000)} s`;
-        return { action: { kind: "alarm", code: "CLONE_FAILED", message }, why: message };
+        const message = `copying failed ${backoff.failures} times in a row`;
+        const why = `${message}; the next try is in ${Math.ceil(backoff.waitMs / 1000)} s`;
+        return { action: { kind: "alarm", code: "CLONE_FAILED", message }, why };
       }
       if (backoff.waitMs > 0)
         return {

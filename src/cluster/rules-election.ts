@@ -148,7 +148,10 @@ export const electionRules: readonly Rule[] = [
       if (view.postgres.kind === "stopped" && view.retry.start.waitMs === 0)
         return { action: { kind: "start-standby", upstream: null }, why: "to serve reads meanwhile" };
       const message = "no node leads, and failover is set to manual";
-      return { action: { kind: "alarm", code: "NO_LEADER", message }, why: message };
+      return {
+        action: { kind: "alarm", code: "NO_LEADER", message, hint: "pgherd failover --to NODE" },
+        why: message,
+      };
     },
   },
   {
@@ -222,7 +225,8 @@ function ranking(view: View, cluster: ClusterState): Verdict {
     };
   if ((loss ?? 0) > view.policy.maxLagOnFailoverBytes) {
     const message = `the most advanced node lacks ${loss ?? 0} bytes, more than max_lag_on_failover (${view.policy.maxLagOnFailoverBytes})`;
-    return { action: { kind: "alarm", code: "NO_LEADER", message }, why: message, facts };
+    const hint = "Bring the former leader back; or accept the loss: pgherd failover --to NODE --accept-loss.";
+    return { action: { kind: "alarm", code: "NO_LEADER", message, hint }, why: message, facts };
   }
   return {
     action: { kind: "take-lease", resume: false },

@@ -35,10 +35,11 @@ export const followerRules: readonly Rule[] = [
         return { action: { kind: "wait" }, why: `${view.standing.lease.holder} is being promoted` };
       const backoff = view.retry.rejoin;
       if (backoff.waitMs > 0) {
-        const message = `rejoining failed ${backoff.failures} times; the next try is in ${Math.ceil(backoff.waitMs / 1000)} s`;
+        const message = `rejoining failed ${backoff.failures} times in a row`;
+        const why = `${message}; the next try is in ${Math.ceil(backoff.waitMs / 1000)} s`;
         return backoff.failures >= view.policy.reclone.attempts
-          ? { action: { kind: "alarm", code: "CLONE_FAILED", message }, why: message }
-          : { action: { kind: "wait" }, why: message };
+          ? { action: { kind: "alarm", code: "CLONE_FAILED", message }, why }
+          : { action: { kind: "wait" }, why };
       }
       const leader = view.standing.lease.holder;
       return {

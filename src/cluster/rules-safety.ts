@@ -61,7 +61,7 @@ export const safetyRules: readonly Rule[] = [
     answer: (view) =>
       view.postgres.kind === "unusable"
         ? {
-            action: { kind: "alarm", code: view.postgres.code, message: view.postgres.message },
+            action: { ...view.postgres, kind: "alarm" },
             why: view.postgres.message,
           }
         : null,
@@ -89,7 +89,9 @@ export const safetyRules: readonly Rule[] = [
       if (local.systemIdentifier === initialization.systemIdentifier) return null;
       const message = `the data directory has system identifier ${local.systemIdentifier}, the cluster has ${initialization.systemIdentifier}`;
       if (local.kind === "running") return { action: { kind: "fence" }, why: message };
-      return { action: { kind: "alarm", code: "DATA_DIR_FOREIGN_CLUSTER", message }, why: message };
+      const hint =
+        "Give this node another data_dir, or move that one away if its data is not needed; or correct cluster and namespace in the node file.";
+      return { action: { kind: "alarm", code: "DATA_DIR_FOREIGN_CLUSTER", message, hint }, why: message };
     },
   },
   {

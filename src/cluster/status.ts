@@ -1,6 +1,6 @@
 import { formatLsn, lsnDistance, type Lsn } from "../values/lsn.ts";
 import type { NodeName } from "../values/names.ts";
-import type { NodeRecord, NodeState, OperationProgress, PostgresRole } from "./records.ts";
+import type { NodeProblem, NodeRecord, NodeState, OperationProgress, PostgresRole } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 
 /** One node as `status --json` shows it. */
@@ -24,7 +24,7 @@ export interface NodeStatus {
   readonly pending_restart: boolean;
   readonly pending_restart_parameters: readonly string[];
   readonly operation: OperationProgress | null;
-  readonly problem: { readonly code: string; readonly message: string } | null;
+  readonly problem: NodeProblem | null;
   /** Runs as primary without holding the lease: needs a person if it lasts. */
   readonly unexpected_primary: boolean;
   readonly server_version: number | null;
@@ -195,7 +195,7 @@ function attentionOf(
   if (context.leader === null) lines.push("no node leads");
   for (const node of nodes) {
     if (node.unexpected_primary) lines.push(`${node.name} runs as primary without the lease`);
-    if (node.problem !== null) lines.push(`${node.name}: ${node.problem.message}`);
+    if (node.problem !== null) lines.push(problemLine(node.name, node.problem));
     else if (node.state === "unknown")
       lines.push(`${node.name} has not been heard for ${ageText(node.heard_s)}`);
     else if (node.role === "standby" && node.state !== "streaming")
@@ -211,6 +211,11 @@ function attentionOf(
   for (const item of state?.garbage ?? [])
     lines.push(`the DCS key ${item.key} cannot be understood: ${item.problem}`);
   return lines;
+}
+
+/** A problem of a node as a line of `attention`. */
+export function problemLine(node: string, problem: NodeProblem): string {
+  return `${node}: ${problem.message}${problem.detail === null ? "" : ` (${problem.detail})`}`;
 }
 
 function ageText(seconds: number | null): string {

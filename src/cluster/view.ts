@@ -68,7 +68,13 @@ export interface NodeView {
 /** The local PostgreSQL, reduced to what decisions need. */
 export type LocalPostgres =
   | { readonly kind: "empty" }
-  | { readonly kind: "unusable"; readonly code: FaultCode; readonly message: string }
+  | {
+      readonly kind: "unusable";
+      readonly code: FaultCode;
+      readonly message: string;
+      readonly detail?: string | null;
+      readonly hint?: string | null;
+    }
   | {
       readonly kind: "stopped";
       readonly systemIdentifier: SystemIdentifier;
