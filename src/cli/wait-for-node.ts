@@ -1,4 +1,4 @@
-import type { ClusterStatus, NodeStatus } from "../cluster/status.ts";
+import { problemLine, type ClusterStatus, type NodeStatus } from "../cluster/status.ts";
 import { elapsedMs } from "../values/time.ts";
 import { Fault, toFault } from "../values/fault.ts";
 import { nodeNamed } from "./ask-nodes.ts";

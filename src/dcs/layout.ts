@@ -114,7 +114,14 @@ const nodeSchema: z.ZodType<NodeRecord> = z.object({
   oldestWalLsn: lsn.nullable(),
   pendingRestart: z.array(z.string()),
   ballot: z.object({ token, timeline, lsn }).nullable(),
-  problem: z.object({ code: z.string(), message: z.string() }).nullable(),
+  problem: z
+    .object({
+      code: z.string(),
+      message: z.string(),
+      detail: z.string().nullable().default(null),
+      hint: z.string().nullable().default(null),
+    })
+    .nullable(),
   operation: z
     .object({
       kind: z.string(),

@@ -23,7 +23,14 @@ const operation = z
     startedAt: time,
   })
   .nullable();
-const problem = z.strictObject({ code: z.string(), message: z.string() }).nullable();
+const problem = z
+  .strictObject({
+    code: z.string(),
+    message: z.string(),
+    detail: z.string().nullable(),
+    hint: z.string().nullable(),
+  })
+  .nullable();
 const role = z.enum(["primary", "standby"]);
 
 export const fault = z.strictObject({

@@ -28,7 +28,9 @@ describe("status", () => {
       attention: ["db3 is cloning", "db2: the archive is behind"],
       nodes: [
         leaderStatus("db1"),
-        nodeStatus("db2", { problem: { code: "INTERNAL", message: "the archive is behind", detail: null, hint: "wait for it" } }),
+        nodeStatus("db2", {
+          problem: { code: "INTERNAL", message: "the archive is behind", detail: null, hint: "wait for it" },
+        }),
         nodeStatus("db3", {
           state: "cloning",
           lag_bytes: null,
@@ -46,7 +48,7 @@ describe("status", () => {
     const text = statusLines(status, look).join("\n");
     expect(text).toContain("needs attention: 1");
     expect(text).toContain("~ cloning 41 %, 41 MB/s, 14 s");
-    expect(text).toContain("! db2: the archive is behind");
+    expect(text).toContain("! db2: the archive is behind\n  next: wait for it");
     expect(text).not.toContain("! db3 is cloning");
   });
 
