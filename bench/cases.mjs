@@ -11,8 +11,8 @@
  */
 
 /** The client failed at least once since the fault, and has written again for a while. */
-const interruptedAndBack = (seen) => seen.errorsAfterMark > 0 && sinceGap(seen);
-const sinceGap = (seen) => seen.gap.to !== null && seen.lastAckMs - seen.gap.to > 300;
+const interruptedAndBack = (seen) =>
+  seen.backMs !== null && !seen.failing && seen.lastAckMs - seen.backMs > 300;
 const writing = (seen) => seen.afterMark > 100;
 
 const hostDeath = {

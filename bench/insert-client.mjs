@@ -24,6 +24,9 @@ const newRound = (run) => ({
   markMs: null,
   afterMark: 0,
   errorsAfterMark: 0,
+  /** Whether inserts fail now, and when they last came back from that. */
+  failing: false,
+  backMs: null,
   /** The longest time between two acknowledgements in a row that reached beyond the mark. */
   gap: { ms: 0, from: null, to: null },
 });
@@ -55,6 +58,8 @@ function acknowledge(current, id) {
     current.afterMark += 1;
     const from = current.lastAckMs ?? at;
     if (at - from > current.gap.ms) current.gap = { ms: at - from, from, to: at };
+    if (current.failing) current.backMs = at;
+    current.failing = false;
   }
   current.lastAckMs = at;
 }
@@ -78,7 +83,10 @@ async function insertForever() {
       await sleep(Math.max(0, everyMs - (nowMs() - began)));
     } catch (error) {
       current.errors += 1;
-      if (current.markMs !== null) current.errorsAfterMark += 1;
+      if (current.markMs !== null) {
+        current.errorsAfterMark += 1;
+        current.failing = true;
+      }
       current.lastError = error.message;
       const broken = client;
       client = null;
@@ -96,6 +104,8 @@ const summary = (current) => ({
   errorsAfterMark: current.errorsAfterMark,
   lastError: current.lastError,
   lastAckMs: current.lastAckMs,
+  failing: current.failing,
+  backMs: current.backMs,
   gap: current.gap,
 });
 

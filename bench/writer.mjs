@@ -9,6 +9,8 @@ import { Worker } from "node:worker_threads";
  * @property {number} errorsAfterMark of these, since the mark
  * @property {string | null} lastError
  * @property {number | null} lastAckMs
+ * @property {boolean} failing whether inserts fail now
+ * @property {number | null} backMs when they last came back from that
  * @property {{ms: number, from: number | null, to: number | null}} gap the longest between two acknowledgements, since the mark
  */
 
