@@ -13,6 +13,7 @@ import { readTimeoutMs, type CommandContext } from "../context.ts";
 import { countText } from "../render/quantity.ts";
 import { statusLines } from "../render/status.ts";
 import { tableLines } from "../render/table.ts";
+import { wrapTo } from "../render/width.ts";
 
 interface UpOptions {
   readonly nodes?: number;
@@ -99,7 +100,10 @@ function processLines(context: CommandContext, description: DemoDescription): st
   const members = description.dcs.endpoints.map((endpoint, index) => {
     return `${endpoint} (${pid(description.dcs.pids[index] ?? null)})`;
   });
-  return [...nodes, `  ${description.dcs.kind}: ${members.join(", ")}`];
+  // A member and its process stay together on a line.
+  const store = `${description.dcs.kind}: ${members.map((member) => member.replace(" ", "\u00a0")).join(", ")}`;
+  const lines = wrapTo(store, context.look().width - 4).map((line) => line.replaceAll("\u00a0", " "));
+  return [...nodes, ...lines.map((line, index) => `${index === 0 ? "  " : "    "}${line}`)];
 }
 
 /** `pgherd demo down` */
