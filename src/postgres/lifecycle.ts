@@ -10,6 +10,7 @@ import {
   writeStandbySignal,
 } from "./data-directory.ts";
 import { writeGeneratedFiles } from "./generated-files.ts";
+import { dropHalfSegment } from "./half-segment.ts";
 import type { PostgresSettings, StartOutcome, Upstream } from "./instance.ts";
 import type { Monitor } from "./monitor.ts";
 import { program, type Installation } from "./options.ts";
@@ -51,6 +52,7 @@ export async function startStandby(
   await refuseHalfRewound(at);
   await writeStandbySignal(at.dataDir);
   await removeNewestTombstones(walDirectory(at.dataDir));
+  await dropHalfSegment(at);
   await prepareStart(on, settings, upstream);
   return spawnAndWait(on, at.listenAddresses, await raisedForStandby(at), waitMs);
 }

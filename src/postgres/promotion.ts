@@ -3,6 +3,7 @@ import type { Lsn } from "../values/lsn.ts";
 import type { Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import { writeStandbySignal } from "./data-directory.ts";
+import { dropHalfSegment } from "./half-segment.ts";
 import { kill, type Lifecycle } from "./lifecycle.ts";
 import { isInRecovery, writtenTimeline } from "./probe.ts";
 import { localTarget, withSql, type SqlClient } from "./sql.ts";
@@ -28,6 +29,7 @@ export async function promote(
   await withSql(localTarget(at, Math.max(timeoutMs, at.timeouts.probeMs)), async (client) => {
     if (await isInRecovery(client)) {
       await reserveNumber(walDir, timeline);
+      await dropHalfSegment(at);
       await client.query("select pg_promote(false)");
       await waitUntilPrimary(on, client, timeoutMs);
     }
