@@ -210,8 +210,10 @@ export const leaderRules: readonly Rule[] = [
     answer: (view) => {
       if (view.standing.kind !== "mine" || view.postgres.kind !== "starting") return null;
       const candidate = bestStreamingStandby(view, view.policy.maxLagOnFailoverBytes);
+      // One that was elected and does not come up has nobody streaming from it: whoever else can is asked.
+      const mayGo = candidate !== null || (view.standing.lease.state === "elected" && view.others.length > 0);
       return view.postgres.forMs > view.policy.primaryStartTimeoutMs &&
-        candidate !== null &&
+        mayGo &&
         view.policy.failover === "automatic"
         ? {
             action: { kind: "handover", candidate },
