@@ -28,6 +28,7 @@ async function claim(context: AgentContext, timeline: Timeline, initialize: stri
     reservedTimeline: timeline,
     lsn: null,
     release: null,
+    servingSince: null,
   };
   const known = mirror.entry(keys.secrets);
   const offered = known?.value ?? secrets.offer();

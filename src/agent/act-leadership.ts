@@ -41,6 +41,7 @@ export const takeLease: Executor<{ kind: "take-lease"; resume: boolean }> = asyn
     reservedTimeline: reserved,
     lsn: null,
     release: null,
+    servingSince: null,
   };
   const won = await keeper.take(record, before.lease, {
     checks: [{ key: keys.durability, version: before.durability.version }],
@@ -136,7 +137,10 @@ export async function declareServing(context: AgentContext): Promise<void> {
     ...historyWrites(kept),
     ...moveDone(context, state),
   ];
-  const done = await keeper.change((lease) => ({ ...lease, state: "serving" }), { checks: [], writes });
+  const done = await keeper.change(
+    (lease) => ({ ...lease, state: "serving", servingSince: lease.servingSince ?? clock.wall() }),
+    { checks: [], writes },
+  );
   if (!done) throw new Fault("LOST_LEADERSHIP", "Another node leads now.");
 }
 

@@ -1,5 +1,5 @@
 import { planRejoin, type RejoinPlan } from "../cluster/rejoin.ts";
-import { bestStreamingStandby } from "../cluster/candidates.ts";
+import { bestStreamingStandby, mayStream } from "../cluster/candidates.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import { Fault } from "../values/fault.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
@@ -56,9 +56,10 @@ export const startStandby: Executor<{ kind: "start-standby"; upstream: NodeName 
 async function beginStandby(context: AgentContext, upstream: NodeName | null): Promise<void> {
   const { instance, notebook, options } = context;
   try {
-    const address = upstream === null ? null : upstreamAddress(context, upstream);
+    const address =
+      upstream === null || !mayStream(context.options.tags) ? null : upstreamAddress(context, upstream);
     const outcome = await instance.startStandby(address, postgresSettings(context), options.startTimeoutMs);
-    notebook.upstream = upstream;
+    notebook.upstream = address === null ? null : upstream;
     notebook.succeeded("start");
     context.journal.event("postgres_started", true, `PostgreSQL runs as standby (${outcome})`, {
       role: "standby",

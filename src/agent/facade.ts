@@ -69,10 +69,7 @@ export class AgentFacade implements AgentService {
       paused,
       failover,
       leader,
-      leaderSince:
-        leader === null
-          ? null
-          : (state?.history.value.at(-1)?.at ?? state?.nodes.get(leader)?.value.since ?? null),
+      leaderSince: leader === null ? null : (state?.lease.value?.servingSince ?? null),
       dcsReachable: this.#agent.view?.dcs.reachable ?? false,
       dcsAgeMs: this.#dcsAgeMs(now),
       awayAfterMs: awayAfterMs(ttlMs),

@@ -22,6 +22,7 @@ const first: LeaseRecord = {
   reservedTimeline: 1 as Timeline,
   lsn: null,
   release: null,
+  servingSince: null,
 };
 
 class TestClock implements Clock {

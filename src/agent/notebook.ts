@@ -41,6 +41,8 @@ export class Notebook {
   operation: (OperationProgress & { readonly abort: AbortController }) | null = null;
   /** The data directory is that of a bootstrap not finished; also in a file. */
   provisional = false;
+  /** The version of the cluster settings that PostgreSQL here is configured with; null = not yet. */
+  appliedSettings: number | null = null;
   oldestWalLsn: Lsn | null = null;
 
   constructor(clock: Clock) {

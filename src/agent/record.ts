@@ -71,6 +71,7 @@ export class RecordKeeper {
       streaming: sql?.walReceiver?.status === "streaming",
       oldestWalLsn: notebook.oldestWalLsn,
       pendingRestart: sql?.pendingRestart ?? [],
+      appliedSettings: notebook.appliedSettings,
       ballot: notebook.ballot,
       problem: notebook.problem,
       operation:

@@ -1,10 +1,15 @@
 import { effectiveSettings, parseClusterSettings, type StoredSettings } from "../config/cluster-settings.ts";
 import { formatProblems } from "../config/problem.ts";
 import { applyPatch, replaceSettings } from "../config/settings-change.ts";
+import { awayAfterMs } from "../cluster/policy.ts";
 import { keys } from "../dcs/layout.ts";
+import { elapsedMs } from "../values/time.ts";
 import { Fault } from "../values/fault.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import type { SettingsChange, SettingsView } from "./service.ts";
+
+/** How long a change waits for the nodes; one that is busy takes the settings later. */
+const applyWaitMs = 3000;
 
 /** The cluster settings as stored and with their defaults. */
 export function settingsView(context: AgentContext): SettingsView {
@@ -38,8 +43,29 @@ export async function changeSettings(
     });
   const { stored, diff } = outcome;
   if (options.dryRun) return { diff, view: { ...before, stored, effective: effectiveSettings(stored) } };
-  if (outcome.outcome === "changed") await write(context, stored, state.settings.version, timeoutMs, diff);
+  if (outcome.outcome === "changed") {
+    await write(context, stored, state.settings.version, timeoutMs, diff);
+    await untilApplied(context);
+  }
   return { diff, view: settingsView(context) };
+}
+
+/** Waits a moment for the nodes that are there to have the settings in force, so that what follows finds them so. */
+async function untilApplied(context: AgentContext): Promise<void> {
+  const { mirror, clock, timers, settings } = context;
+  const version = mirror.state?.settings.version ?? 0;
+  const started = clock.now();
+  while (elapsedMs(started, clock.now()) < applyWaitMs) {
+    const now = clock.now();
+    const behind = [...(mirror.state?.nodes.values() ?? [])].some(
+      ({ value }) =>
+        value.role !== null &&
+        mirror.heardMs(value.name, now) < awayAfterMs(settings().ttlMs) &&
+        (value.appliedSettings ?? 0) < version,
+    );
+    if (!behind) return;
+    await timers.sleep(20);
+  }
 }
 
 async function write(

@@ -37,14 +37,16 @@ export class Upkeep {
     const now = this.#context.clock.now();
     const members = [...(this.#context.mirror.state?.nodes.keys() ?? [])].join(",");
     const settings = JSON.stringify(postgresSettings(this.#context));
-    const changed = members !== this.#members || settings !== this.#settings;
+    const version = this.#context.mirror.state?.settings.version ?? 0;
+    const changed =
+      members !== this.#members ||
+      settings !== this.#settings ||
+      version !== this.#context.notebook.appliedSettings;
     if (!changed && this.#lastRun !== null && elapsedMs(this.#lastRun, now) < everyMs) return;
-    const applySettings = this.#settings !== "" && settings !== this.#settings;
     this.#members = members;
-    this.#settings = settings;
     this.#lastRun = now;
     this.#running = true;
-    void this.#work(facts.sql.inRecovery, facts.sql.replayedLsn ?? facts.sql.lsn, applySettings)
+    void this.#work(facts.sql.inRecovery, facts.sql.replayedLsn ?? facts.sql.lsn)
       .catch((thrown: unknown) => {
         this.#lastRun = null;
         this.#context.log("debug", "upkeep.failed", {
@@ -54,22 +56,30 @@ export class Upkeep {
       .finally(() => (this.#running = false));
   }
 
-  async #work(inRecovery: boolean, replayed: Lsn, applySettings: boolean): Promise<void> {
-    const { instance, notebook, journal } = this.#context;
-    if (applySettings) {
-      const pending = await instance.applySettings(postgresSettings(this.#context));
-      journal.event(
-        "settings_changed",
-        true,
-        pending ? "settings applied; a restart is pending" : "settings applied",
-        {
-          pending_restart: pending,
-        },
-      );
-    }
+  async #work(inRecovery: boolean, replayed: Lsn): Promise<void> {
+    const { instance, notebook } = this.#context;
+    await this.#applySettings();
     if (!inRecovery) await this.#forgetAway();
     await instance.syncSlots(this.#wantedSlots(inRecovery, replayed));
     notebook.oldestWalLsn = await instance.oldestWalLsn();
+  }
+
+  /** Brings PostgreSQL's configuration to the settings in force; after a start of the agent also what was missed meanwhile. */
+  async #applySettings(): Promise<void> {
+    const { instance, notebook, journal, mirror } = this.#context;
+    const version = mirror.state?.settings.version ?? 0;
+    const wanted = postgresSettings(this.#context);
+    const text = JSON.stringify(wanted);
+    if (text !== this.#settings) {
+      const pending = await instance.applySettings(wanted);
+      const message = pending ? "settings applied; a restart is pending" : "settings applied";
+      if (this.#settings !== "")
+        journal.event("settings_changed", true, message, { pending_restart: pending });
+      this.#settings = text;
+    }
+    if (notebook.appliedSettings === version) return;
+    notebook.appliedSettings = version;
+    this.#context.wake();
   }
 
   /** Outside tools take a member key for a living node: the leader removes those of nodes that are not heard any more. */
@@ -100,8 +110,10 @@ export class Upkeep {
     for (const { value } of mirror.state?.nodes.values() ?? []) {
       if (value.name === options.node) continue;
       if (mirror.heardMs(value.name, now) < awayAfterMs(ttlMs)) this.#lastSeen.set(value.name, now);
-      const seen = this.#lastSeen.get(value.name);
-      if (seen === undefined || elapsedMs(seen, now) > memberSlotsTtlMs) continue;
+      // A node that was away before this agent came is given its time anew.
+      const seen = this.#lastSeen.get(value.name) ?? now;
+      this.#lastSeen.set(value.name, seen);
+      if (elapsedMs(seen, now) > memberSlotsTtlMs) continue;
       if (inRecovery && options.tags.nofailover && value.tags.replicatefrom !== options.node) continue;
       const streamsHere = value.upstream === options.node;
       const position = value.replayedLsn ?? value.lsn;

@@ -33,7 +33,7 @@ export async function statusFromDcs(
     paused: settings.paused,
     failover: settings.failover,
     leader: livingLeader(before, after),
-    leaderSince: after.history.value.at(-1)?.at ?? null,
+    leaderSince: after.lease.value?.servingSince ?? null,
     dcsReachable: true,
     dcsAgeMs: 0,
     awayAfterMs: awayAfterMs(settings.ttlMs),

@@ -33,6 +33,11 @@ export function compareCandidates(a: Candidate, b: Candidate, formerLocation: st
   return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
 }
 
+/** Whether a standby streams at all; with the tag `nostream` its WAL is shipped by other means. */
+export function mayStream(tags: Tags): boolean {
+  return tags.free["nostream"] !== true;
+}
+
 /** The state of an election as this node sees it. */
 export interface Election {
   /** The token the winner will hold. */
@@ -114,7 +119,7 @@ export function bestStreamingStandby(
  * leader; never itself or a loop.
  */
 export function upstreamFor(view: View, leader: NodeName): NodeName | null {
-  if (leader === view.self || view.tags.free["nostream"] === true) return null;
+  if (leader === view.self || !mayStream(view.tags)) return null;
   const wanted = view.tags.replicatefrom;
   if (wanted === null || wanted === leader || wanted === view.self) return leader;
   const node = view.others.find((other) => other.record.name === wanted);

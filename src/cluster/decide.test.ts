@@ -50,6 +50,7 @@ const leaseFor = (token: number): fc.Arbitrary<LeaseRecord> =>
       timeline: number,
       reservedTimeline: 3 as Timeline,
       lsn: state === "released" ? end : null,
+      servingSince: null,
       release: state === "released" ? { kind: kind, candidate, at } : null,
     }));
 
@@ -91,6 +92,7 @@ const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
       streaming: parts.state === "streaming",
       oldestWalLsn: null,
       pendingRestart: [],
+      appliedSettings: null,
       ballot: parts.ballot,
       problem: null,
       operation: null,

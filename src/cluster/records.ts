@@ -24,6 +24,8 @@ export interface LeaseRecord {
   readonly lsn: Lsn | null;
   /** released: how PostgreSQL ended; else null. */
   readonly release: ReleaseFacts | null;
+  /** When this holder began to serve; null before. */
+  readonly servingSince: WallTime | null;
 }
 
 export interface ReleaseFacts {
@@ -73,6 +75,8 @@ export interface NodeRecord {
   /** The oldest position whose WAL is still in pg_wal: a standby behind it can no longer stream from here. */
   readonly oldestWalLsn: Lsn | null;
   readonly pendingRestart: readonly string[];
+  /** The version of the cluster settings in force here; null = none yet. */
+  readonly appliedSettings: number | null;
   /** The position measured for the coming token after the WAL receiver ended (F2); null outside elections. */
   readonly ballot: Ballot | null;
   /** What needs a person; null when all is well. */

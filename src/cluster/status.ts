@@ -198,7 +198,7 @@ function attentionOf(
     if (node.problem !== null) lines.push(problemLine(node.name, node.problem));
     else if (node.state === "unknown")
       lines.push(`${node.name} has not been heard for ${ageText(node.heard_s)}`);
-    else if (node.role === "standby" && node.state !== "streaming")
+    else if (node.role === "standby" && node.state !== "streaming" && !isShipped(node))
       lines.push(`${node.name} is ${node.state}`);
   }
   for (const node of state?.nodes.keys() ?? []) {
@@ -216,6 +216,11 @@ function attentionOf(
 /** A problem of a node as a line of `attention`. */
 export function problemLine(node: string, problem: NodeProblem): string {
   return `${node}: ${problem.message}${problem.detail === null ? "" : ` (${problem.detail})`}`;
+}
+
+/** A standby whose WAL is shipped by other means: replaying is its normal state. */
+function isShipped(node: NodeStatus): boolean {
+  return node.tags["nostream"] === true && node.state === "replaying";
 }
 
 function ageText(seconds: number | null): string {

@@ -61,7 +61,11 @@ export type DcsTransactionResult =
  */
 export type DcsWatchEvent =
   | { readonly kind: "snapshot"; readonly snapshot: DcsSnapshot }
-  | { readonly kind: "changes"; readonly revision: number; readonly changes: ReadonlyMap<string, DcsEntry | null> }
+  | {
+      readonly kind: "changes";
+      readonly revision: number;
+      readonly changes: ReadonlyMap<string, DcsEntry | null>;
+    }
   | { readonly kind: "alive" }
   | { readonly kind: "lost"; readonly reason: string };
 

@@ -78,6 +78,7 @@ const leaseSchema = z.object({
       at: wallTime,
     })
     .nullable(),
+  servingSince: wallTime.nullish().transform((at) => at ?? null),
 });
 
 const tagsSchema = z.object({
@@ -113,6 +114,10 @@ const nodeSchema: z.ZodType<NodeRecord> = z.object({
   streaming: z.boolean(),
   oldestWalLsn: lsn.nullable(),
   pendingRestart: z.array(z.string()),
+  appliedSettings: z
+    .number()
+    .nullish()
+    .transform((version) => version ?? null),
   ballot: z.object({ token, timeline, lsn }).nullable(),
   problem: z
     .object({

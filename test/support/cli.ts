@@ -111,6 +111,7 @@ export function nodePicture(node: NodeStatus, over: Partial<NodePicture> = {}): 
       streaming: node.state === "streaming",
       oldestWalLsn: null,
       pendingRestart: [],
+      appliedSettings: null,
       ballot: null,
       problem: null,
       operation: null,
