@@ -1,16 +1,16 @@
 import type { Action, Decision } from "../cluster/action.ts";
 import { decide } from "../cluster/decide.ts";
 import type { DecisionRecord } from "../cluster/decision.ts";
-import { awayAfterMs } from "../cluster/policy.ts";
 import type { View } from "../cluster/view.ts";
 import { keys } from "../dcs/layout.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import type { Timer } from "../system/timers.ts";
-import { Fault, toFault } from "../values/fault.ts";
+import { toFault, type Fault } from "../values/fault.ts";
 import { elapsedMs, type Instant, type WallTime } from "../values/time.ts";
 import { Changes } from "./changes.ts";
 import type { AgentContext } from "./context.ts";
 import { executors, type Executor } from "./executors.ts";
+import { NodeNameClaim, nameInUse } from "./node-name.ts";
 import { buildView } from "./observe.ts";
 import type { RecordKeeper } from "./record.ts";
 import type { Upkeep } from "./upkeep.ts";
@@ -98,28 +98,21 @@ export class Agent {
     }
   }
 
-  /** A name that another living agent uses is refused before anything is written under it. */
+  /** Until this node's name is known to be its own, PostgreSQL is only looked at, and the lease is not touched. */
   async #waitForName(): Promise<void> {
-    const { mirror, options, settings, clock } = this.#context;
-    let foreignSince: { sequence: number; at: Instant } | null = null;
+    const { mirror, instance, clock, keeper } = this.#context;
+    const name = new NodeNameClaim(this.#context);
     while (this.#running) {
-      const state = mirror.state;
-      if (state === null) {
-        // Without the DCS nothing can be checked; a PostgreSQL that runs is still looked after.
-        const facts = await this.#context.instance.inspect();
-        this.#facts = facts;
-        this.#lastRound = clock.now();
-        this.#record.build(facts);
-        this.#onRound();
-        if (mirror.state === null) await this.#sleep();
-        continue;
+      this.#woken = false;
+      const facts = await instance.inspect();
+      this.#facts = facts;
+      this.#lastRound = clock.now();
+      const record = this.#record.build(facts);
+      this.#onRound();
+      if (mirror.state !== null && (await name.attempt(record))) {
+        keeper.open();
+        return;
       }
-      const record = state.nodes.get(options.node)?.value;
-      if (record === undefined || record.nodeId === options.nodeId) return;
-      foreignSince ??= { sequence: record.sequence, at: clock.now() };
-      if (record.sequence !== foreignSince.sequence)
-        throw nameInUse(this.#context, record.host, record.apiUrl);
-      if (elapsedMs(foreignSince.at, clock.now()) > awayAfterMs(settings().ttlMs)) return;
       await this.#sleep();
     }
   }
@@ -148,8 +141,7 @@ export class Agent {
     const { mirror, options, keeper } = this.#context;
     const record = mirror.state?.nodes.get(options.node)?.value;
     if (record === undefined || record.nodeId === options.nodeId || keeper.standing().kind === "mine") return;
-    if (record.sequence > 0 && this.#record.hasWritten)
-      this.#fatal = nameInUse(this.#context, record.host, record.apiUrl);
+    if (record.sequence > 0 && this.#record.hasWritten) this.#fatal = nameInUse(this.#context, record);
   }
 
   #act(decision: Decision, view: View): void {
@@ -304,17 +296,6 @@ export class Agent {
     const due = this.#view?.moveDueMs ?? null;
     return due !== null && due > 0 ? Math.min(tickMs, due + 1) : tickMs;
   }
-}
-
-function nameInUse(context: AgentContext, host: string, apiUrl: string): Fault {
-  return new Fault(
-    "NODE_NAME_IN_USE",
-    `Another agent already runs as node ${context.options.node} of ${context.options.cluster}.`,
-    {
-      detail: `It runs on ${host} and answers at ${apiUrl}.`,
-      hint: "Give this node another name in its node file, or stop the other agent.",
-    },
-  );
 }
 
 /** The facts every decision rests on, for the record. */

@@ -143,7 +143,6 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
   });
   guard?.open();
   mirror.open();
-  keeper.open();
   journal.event("agent_started", true, `agent ${parts.agentVersion} of ${config.node} started`, {
     pid: process.pid,
   });

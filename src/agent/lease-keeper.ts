@@ -85,9 +85,9 @@ export class LeaseKeeper {
       : { kind: "expired", lease, openMs: -remainingMs };
   }
 
-  /** Begins to renew whenever this node is the holder. */
+  /** Begins to renew whenever this node is the holder: at once, because a restarted agent may have little time left. */
   open(): void {
-    this.#schedule();
+    void this.renew().finally(() => this.#schedule());
   }
 
   close(): void {
