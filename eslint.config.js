@@ -11,7 +11,7 @@ const ambient = [
 const timers = ["setTimeout", "setInterval", "setImmediate"].map((name) => ({ name, message: "Use the Timers port (src/system/timers.ts)." }));
 
 export default tseslint.config(
-  { ignores: ["dist/", "node_modules/", ".cache/", "coverage/"] },
+  { ignores: [".dependency-cruiser.cjs", "dist/", "node_modules/", ".cache/", "coverage/"] },
   ...tseslint.configs.strictTypeChecked,
   { languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } } },
   {

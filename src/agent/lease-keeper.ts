@@ -16,7 +16,7 @@ export interface LeaseTransaction {
   readonly checks: readonly DcsCheck[];
   readonly writes: readonly DcsWrite[];
 }
-export const nothingElse: LeaseTransaction = { checks: [], writes: [] };
+const nothingElse: LeaseTransaction = { checks: [], writes: [] };
 
 export interface LeaseKeeperOptions {
   readonly dcs: Dcs;

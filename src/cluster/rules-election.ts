@@ -6,9 +6,9 @@ import type { ClusterState } from "./state.ts";
 import type { View } from "./view.ts";
 
 /** How long a planned successor may take before the others step in. */
-export const successionGraceMs = 3000;
+const successionGraceMs = 3000;
 /** How long an election waits for the report of a node that is there but silent. */
-export const ballotWaitMs = 1000;
+const ballotWaitMs = 1000;
 
 type OpenStanding = Extract<View["standing"], { kind: "expired" | "released" | "mine-lapsed" }>;
 

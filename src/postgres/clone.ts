@@ -144,7 +144,7 @@ async function copy(
 }
 
 /** Reads the last progress line of pg_basebackup; null when there is none in this text. */
-export function parseCopyProgress(text: string): Progress | null {
+function parseCopyProgress(text: string): Progress | null {
   const last = [...text.matchAll(/([0-9]+)\/([0-9]+) kB \([0-9]+%\)/g)].at(-1);
   if (last === undefined) return null;
   return { step: "copying", doneBytes: Number(last[1]) * 1_024, totalBytes: Number(last[2]) * 1_024 };

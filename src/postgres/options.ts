@@ -34,7 +34,7 @@ export interface PostgresTimeouts {
 }
 
 /** Limits that suit a healthy machine and still end on a sick one. */
-export const defaultPostgresTimeouts: PostgresTimeouts = {
+const defaultPostgresTimeouts: PostgresTimeouts = {
   probeMs: 800,
   connectMs: 2_000,
   statementMs: 5_000,
