@@ -9,7 +9,7 @@ import { nextToken, type Timeline } from "../values/names.ts";
 import { declareServing, stillOpen } from "./act-leadership.ts";
 import type { AgentContext } from "./context.ts";
 import { dcsTimeoutMs } from "./context.ts";
-import type { Executor } from "./executors.ts";
+import type { Executor } from "./execution.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
 /** The first lease, or the next one over a bootstrap that was not finished. */

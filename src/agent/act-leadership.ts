@@ -8,7 +8,7 @@ import { nextTimeline, nextToken, type NodeName, type Timeline } from "../values
 import { elapsedMs } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 import { dcsTimeoutMs } from "./context.ts";
-import type { Execution, Executor } from "./executors.ts";
+import type { Execution, Executor } from "./execution.ts";
 import { runFenceCommand } from "./fence-command.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 import { upstreamAddress } from "./observe.ts";

@@ -7,7 +7,7 @@ import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import { releaseForShutdown } from "./act-leadership.ts";
 import type { AgentContext } from "./context.ts";
-import type { Execution, Executor } from "./executors.ts";
+import type { Execution, Executor } from "./execution.ts";
 import { upstreamAddress } from "./observe.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
