@@ -28,7 +28,10 @@ export const faultCatalogue = {
   },
   DATA_DIR_NOT_WRITABLE: { retry: false, summary: "The data directory cannot be written" },
   DATA_DIR_WRONG_OWNER: { retry: false, summary: "The data directory is owned by another user" },
-  FOREIGN_SERVICE: { retry: false, summary: "A service of the operating system starts the data directory too" },
+  FOREIGN_SERVICE: {
+    retry: false,
+    summary: "A service of the operating system starts the data directory too",
+  },
   // PostgreSQL
   POSTGRES_START_FAILED: { retry: true, summary: "PostgreSQL did not start" },
   POSTGRES_STOP_FAILED: { retry: true, summary: "PostgreSQL did not stop" },

@@ -122,7 +122,10 @@ const record = z.strictObject({
   streaming: z.boolean(),
   oldest_wal_lsn: lsn,
   pending_restart: z.array(z.string()),
-  applied_settings: z.number().nullable().meta({ description: "Version of the cluster settings in force there" }),
+  applied_settings: z
+    .number()
+    .nullable()
+    .meta({ description: "Version of the cluster settings in force there" }),
   ballot: z.strictObject({ token: z.number(), timeline: z.number(), lsn }).nullable(),
   problem,
   operation: z
