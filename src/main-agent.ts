@@ -8,8 +8,7 @@ import { startApi } from "./api/server.ts";
 import { findBinDir } from "./config/bin-dir.ts";
 import type { NodeConfig } from "./config/node-config.ts";
 import { loadNodeConfig } from "./config/node-file.ts";
-import type { Dcs } from "./dcs/dcs.ts";
-import { createEtcdDcs } from "./dcs/etcd/etcd-dcs.ts";
+import { openDcs } from "./dcs/open.ts";
 import { HookRunner } from "./notify/hooks.ts";
 import { disableServiceStart, findServiceFor } from "./postgres/debian.ts";
 import { createLocalPostgres } from "./postgres/local-instance.ts";
@@ -64,7 +63,11 @@ async function runAgent(file: string): Promise<number> {
   const log = createLog(config);
   const binDir = findBinDir(config, process.env);
   await keepDebianAway(config, log);
-  const dcs = createDcs(config, log);
+  const dcs = await openDcs(config, {
+    clock: systemClock,
+    timers: systemTimers,
+    logger: { info: (fields, text) => log("debug", "dcs", { ...fields, text }) },
+  });
   const daemon = await startAgent({
     config,
     dcs,
@@ -188,28 +191,6 @@ async function keepDebianAway(config: NodeConfig, log: Log): Promise<void> {
   if (service === null || service.start === "disabled") return;
   log("warn", "debian.service_disabled", { unit: service.unit, start_conf: service.startConf });
   await disableServiceStart(service, join(config.stateDir, "kept-config"));
-}
-
-function createDcs(config: NodeConfig, log: Log): Dcs {
-  const { dcs } = config;
-  return createEtcdDcs({
-    endpoints: dcs.endpoints,
-    prefix: `/${config.namespace}/${config.cluster}/`,
-    tls:
-      dcs.tls === null
-        ? undefined
-        : {
-            caFile: dcs.tls.caFile ?? undefined,
-            certFile: dcs.tls.certFile ?? undefined,
-            keyFile: dcs.tls.keyFile ?? undefined,
-          },
-    username: dcs.username ?? undefined,
-    password:
-      dcs.passwordFile === null ? undefined : new Secret(readFileSync(dcs.passwordFile, "utf8").trim()),
-    clock: systemClock,
-    timers: systemTimers,
-    logger: { info: (fields, text) => log("debug", "dcs", { ...fields, text }) },
-  });
 }
 
 function createLog(config: NodeConfig): Log {

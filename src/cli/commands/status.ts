@@ -47,12 +47,12 @@ async function readStatus(context: CommandContext): Promise<ClusterStatus> {
 async function readDcs(context: CommandContext, nodeFile: string, silence: Fault): Promise<ClusterStatus> {
   const [{ statusFromDcs }, { openDcs }, { readNodeAccess }] = await Promise.all([
     import("../status-from-dcs.ts"),
-    import("../open-dcs.ts"),
+    import("../../dcs/open.ts"),
     import("../node-access.ts"),
   ]);
   try {
     const { config } = await readNodeAccess(nodeFile, context.io.env);
-    const dcs = await openDcs(config, context.io);
+    const dcs = await openDcs(config, { clock: context.io.clock, timers: context.io.timers });
     try {
       const status = await statusFromDcs(dcs, config.cluster, context.io);
       context.note(["? No agent answers; this is what the DCS says."]);

@@ -2,7 +2,7 @@ import type { NodeConfig } from "../../config/node-config.ts";
 import { toFault } from "../../values/fault.ts";
 import { elapsedMs } from "../../values/time.ts";
 import type { CliIo } from "../io.ts";
-import { openDcs } from "../open-dcs.ts";
+import { openDcs } from "../../dcs/open.ts";
 import { spanText } from "../render/quantity.ts";
 import { failure, ok, warning, type Finding } from "./finding.ts";
 
@@ -19,7 +19,7 @@ export async function dcsFindings(config: NodeConfig, io: CliIo): Promise<Findin
 
 async function memberFinding(config: NodeConfig, endpoint: string, io: CliIo): Promise<Finding> {
   try {
-    const dcs = await openDcs(config, io, [endpoint]);
+    const dcs = await openDcs(config, { clock: io.clock, timers: io.timers, endpoints: [endpoint] });
     try {
       // The first read connects and logs in; the second shows what a renewal costs.
       await dcs.read(readTimeoutMs);

@@ -1,20 +1,26 @@
 import { readFile } from "node:fs/promises";
 import type { NodeConfig } from "../config/node-config.ts";
-import type { Dcs } from "../dcs/dcs.ts";
-import { createEtcdDcs } from "../dcs/etcd/etcd-dcs.ts";
+import type { Dcs } from "./dcs.ts";
+import { createEtcdDcs, type EtcdLogger } from "./etcd/etcd-dcs.ts";
+import type { Clock } from "../system/clock.ts";
+import type { Timers } from "../system/timers.ts";
 import { Fault } from "../values/fault.ts";
 import { Secret } from "../values/secret.ts";
-import type { CliIo } from "./io.ts";
 
-/** Opens the store of a node file, or only some of its endpoints. @throws Fault CONFIG_UNREADABLE */
-export async function openDcs(
-  config: NodeConfig,
-  io: Pick<CliIo, "clock" | "timers">,
-  endpoints: readonly string[] = config.dcs.endpoints,
-): Promise<Dcs> {
+/** What the adapter needs besides the node file. */
+export interface DcsPorts {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly logger?: EtcdLogger;
+  /** Only these endpoints instead of all. */
+  readonly endpoints?: readonly string[];
+}
+
+/** Opens the store that a node file names. @throws Fault CONFIG_UNREADABLE */
+export async function openDcs(config: NodeConfig, ports: DcsPorts): Promise<Dcs> {
   const { dcs } = config;
   return createEtcdDcs({
-    endpoints,
+    endpoints: ports.endpoints ?? dcs.endpoints,
     prefix: `/${config.namespace}/${config.cluster}/`,
     tls:
       dcs.tls === null
@@ -26,8 +32,9 @@ export async function openDcs(
           },
     username: dcs.username ?? undefined,
     password: dcs.passwordFile === null ? undefined : await readPassword(dcs.passwordFile),
-    clock: io.clock,
-    timers: io.timers,
+    clock: ports.clock,
+    timers: ports.timers,
+    ...(ports.logger !== undefined && { logger: ports.logger }),
   });
 }
 
