@@ -173,13 +173,15 @@ export class Agent {
     this.#begin(decision, at);
   }
 
-  /** A standby that is already pointed where it should be. */
+  /** A standby that is already pointed where it should be, or has measured and only waits for its report to be seen. */
   #isSettled(action: Action, view: View): boolean {
+    const { ballot, upstream } = this.#context.notebook;
+    if (action.kind === "ballot") return ballot?.token === action.token && upstream === null;
     return (
       action.kind === "follow" &&
       view.postgres.kind === "running" &&
-      this.#context.notebook.upstream === action.upstream &&
-      this.#context.notebook.ballot === null
+      upstream === action.upstream &&
+      ballot === null
     );
   }
 

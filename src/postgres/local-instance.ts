@@ -112,9 +112,11 @@ async function inspect(
 ): Promise<PostgresFacts> {
   const { at, postmaster } = on;
   try {
+    const running = await postmaster.find();
+    // The directory of a server of ours was found good before its start; each round would read it again.
+    if (running?.ours === true) return await inspectRunning(on, running);
     const directory = await examineDirectory(at, await on.major());
     if (directory.kind === "unusable") return directory;
-    const running = await postmaster.find();
     if (running !== null) return await inspectRunning(on, running);
     if (directory.kind === "empty") return { kind: "empty" };
     const control = await readControl(at.dataDir);

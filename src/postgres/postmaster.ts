@@ -42,6 +42,7 @@ export class Postmaster {
   readonly #at: Installation;
   readonly #listeners: (() => void)[] = [];
   #watched: (ProcessIdentity & { readonly child: boolean }) | null = null;
+  #recorded: StartRecord | null = null;
   #connected = false;
   #timer: Timer | null = null;
   #detached = false;
@@ -58,9 +59,10 @@ export class Postmaster {
   /** The running postmaster of the data directory, whoever started it; null when there is none. Begins to watch it. */
   async find(): Promise<RunningPostmaster | null> {
     this.#check();
-    const record = await this.#record();
     const dataDir = realPath(this.#at.dataDir);
-    const pid = readPostmasterFile(dataDir)?.pid ?? record?.pid;
+    const told = readPostmasterFile(dataDir)?.pid;
+    const record = await this.#record(told);
+    const pid = told ?? record?.pid;
     const facts = pid === undefined || !worksIn(pid, dataDir) ? null : processFacts(pid);
     if (facts === null) return null;
     const ours = record !== null && record.pid === facts.pid && record.startTicks === facts.startTicks;
@@ -70,7 +72,7 @@ export class Postmaster {
 
   /** Settings the running postmaster was started with above what was wanted. */
   async raised(): Promise<Readonly<Record<string, string>>> {
-    return (await this.#record())?.raised ?? {};
+    return (await this.#record(this.#watched?.pid))?.raised ?? {};
   }
 
   /**
@@ -210,7 +212,15 @@ export class Postmaster {
     });
   }
 
-  async #record(): Promise<StartRecord | null> {
+  /** The record of the last start; read once for each process, since this is asked in every round. */
+  async #record(pid: number | undefined): Promise<StartRecord | null> {
+    const known = this.#recorded;
+    if (known !== null && known.pid === pid && isAlive(known)) return known;
+    this.#recorded = await this.#readRecord();
+    return this.#recorded;
+  }
+
+  async #readRecord(): Promise<StartRecord | null> {
     const record = await readJson(this.#at.files.postmaster);
     const { pid, startTicks, raised } = record ?? {};
     if (typeof pid !== "number" || typeof startTicks !== "number" || record?.["bootId"] !== bootId())
