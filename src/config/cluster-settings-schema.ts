@@ -104,7 +104,7 @@ export const clusterSettingsSchema = z.strictObject({
         "How long a leader whose PostgreSQL died waits for a standby that has everything, before it restarts in place.",
     },
     { min: "0s", max: "10s" },
-  ).prefault("300ms"),
+  ).prefault("150ms"),
   primary_start_timeout: duration(
     { description: "How long a crashed primary may recover in place before a standby takes over." },
     { min: "0s", max: "1h" },
