@@ -165,6 +165,7 @@ async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<numb
   try {
     await daemon.ended;
   } catch (thrown) {
+    await daemon.end("keep");
     await server.close();
     throw thrown;
   }

@@ -38,6 +38,7 @@ export class Agent {
   #lastRound: Instant;
   #recorded = "";
   #running = true;
+  #named = false;
   #woken = false;
   #sleeping: { readonly timer: Timer; readonly resume: () => void } | null = null;
   #publishing = false;
@@ -101,7 +102,7 @@ export class Agent {
 
   /** Until this node's name is known to be its own, PostgreSQL is only looked at, and the lease is not touched. */
   async #waitForName(): Promise<void> {
-    const { mirror, instance, clock, keeper } = this.#context;
+    const { mirror, instance, clock, keeper, notebook } = this.#context;
     const name = new NodeNameClaim(this.#context);
     while (this.#running) {
       this.#woken = false;
@@ -111,9 +112,12 @@ export class Agent {
       const record = this.#record.build(facts);
       this.#onRound();
       if (mirror.state !== null && (await name.attempt(record))) {
+        this.#named = true;
         keeper.open();
         return;
       }
+      // Whoever ends the agent meanwhile does not wait for a name: the rounds carry that out, and write nothing.
+      if (notebook.request?.request.kind === "shutdown") return;
       await this.#sleep();
     }
   }
@@ -264,6 +268,7 @@ export class Agent {
 
   /** Writes the record beside the loop, one write at a time. */
   #publish(): void {
+    if (!this.#named) return;
     if (this.#publishing) {
       this.#republish = true;
       return;

@@ -59,7 +59,7 @@ export const safetyRules: readonly Rule[] = [
     id: "S-03",
     summary: "a data directory that cannot be used is left alone",
     answer: (view) =>
-      view.postgres.kind === "unusable"
+      view.postgres.kind === "unusable" && view.request?.kind !== "shutdown"
         ? {
             action: { ...view.postgres, kind: "alarm" },
             why: view.postgres.message,
@@ -89,6 +89,7 @@ export const safetyRules: readonly Rule[] = [
       if (local.systemIdentifier === initialization.systemIdentifier) return null;
       const message = `the data directory has system identifier ${local.systemIdentifier}, the cluster has ${initialization.systemIdentifier}`;
       if (local.kind === "running") return { action: { kind: "fence" }, why: message };
+      if (view.request?.kind === "shutdown") return null;
       const hint =
         "Give this node another data_dir, or move that one away if its data is not needed; or correct cluster and namespace in the node file.";
       return { action: { kind: "alarm", code: "DATA_DIR_FOREIGN_CLUSTER", message, hint }, why: message };
