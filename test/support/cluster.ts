@@ -6,7 +6,9 @@ import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { test } from "vitest";
 import type { ClusterStatus } from "../../src/cluster/status.ts";
+import type { LeaseRecord } from "../../src/cluster/records.ts";
 import type { ClusterEvent } from "../../src/cluster/decision.ts";
+import { keys } from "../../src/dcs/layout.ts";
 import { demoKill, demoStart, type DemoPart } from "../../src/demo/control.ts";
 import { nodeOf, readDemo, type DemoFile, type DemoNode } from "../../src/demo/demo-file.ts";
 import { demoDown } from "../../src/demo/down.ts";
@@ -61,6 +63,8 @@ export interface TestCluster {
   json(...args: string[]): Promise<unknown>;
   /** The status as this node sees it, or the first that answers. */
   status(node?: string): Promise<ClusterStatus>;
+  /** The lease as it stands in etcd. */
+  lease(): Promise<Pick<LeaseRecord, "holder" | "token" | "ttlMs" | "state">>;
   /** The events a node has recorded. */
   events(node: string): Promise<readonly ClusterEvent[]>;
   /** SIGKILL for a part of a node; host = every process at once. */
@@ -85,6 +89,8 @@ export interface TestCluster {
   whole(): Promise<Settled>;
   /** What a person would look at after a failure: `pgherd explain` and the ends of the logs. */
   report(): Promise<string>;
+  /** Called when the scenario under way has ended, however it did. */
+  readonly afterScenario: (() => Promise<void>)[];
   /** Ends every process and removes the directory. */
   remove(): Promise<void>;
 }
@@ -139,11 +145,13 @@ export function scenario(
   cluster: () => TestCluster,
   work: (cluster: TestCluster, before: Settled) => Promise<void>,
 ): void {
-  test(name, () =>
-    reporting(cluster(), async () => {
-      await work(cluster(), await cluster().whole());
-    }),
-  );
+  test(name, async () => {
+    try {
+      await reporting(cluster(), async () => work(cluster(), await cluster().whole()));
+    } finally {
+      for (const end of cluster().afterScenario.splice(0)) await end();
+    }
+  });
 }
 
 /** Prints a figure of a scenario, so that it stands in the test run's output. */
@@ -218,6 +226,16 @@ function clusterIn(dir: string, host: DemoHost, remove: () => Promise<void>): Te
       return JSON.parse(done.stdout) as unknown;
     },
     status,
+    lease: async () => {
+      const { etcd, cluster } = await demo();
+      const endpoints = etcd.members.map((member) => member.endpoint).join(",");
+      const key = `/service/${cluster}/${keys.lease}`;
+      const done = await run("etcdctl", ["--endpoints", endpoints, "get", "--print-value-only", key], {
+        env: { PATH: host.env["PATH"], ETCDCTL_API: "3" },
+        timeout: 10_000,
+      });
+      return JSON.parse(done.stdout) as LeaseRecord;
+    },
     events: async (name) => {
       return (await ask(name, "/v1/events?limit=1000")) as readonly ClusterEvent[];
     },
@@ -249,6 +267,7 @@ function clusterIn(dir: string, host: DemoHost, remove: () => Promise<void>): Te
           await demoStart(dir, each, "agent", host);
       return settled();
     },
+    afterScenario: [],
     report: async () => report(await demo().catch(() => null), cli),
     remove,
   };

@@ -91,6 +91,7 @@ export async function startLedger(
     state.running = false;
     await work;
   };
+  cluster.afterScenario.push(stop);
   return {
     acknowledged,
     mark: () => {
