@@ -57,8 +57,8 @@ export const bootstrapRules: readonly Rule[] = [
     id: "B-05",
     summary: "a bootstrap whose maker is gone is begun anew by another",
     answer: (view) => {
-      if (view.cluster?.initialization.value.kind !== "bootstrapping" || view.postgres.kind !== "empty")
-        return null;
+      const usable = view.postgres.kind === "empty" || (view.postgres.kind === "stopped" && view.provisional);
+      if (view.cluster?.initialization.value.kind !== "bootstrapping" || !usable) return null;
       if (
         view.standing.kind === "expired" ||
         view.standing.kind === "released" ||

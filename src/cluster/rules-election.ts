@@ -12,9 +12,10 @@ const ballotWaitMs = 1000;
 
 type OpenStanding = Extract<View["standing"], { kind: "expired" | "released" | "mine-lapsed" }>;
 
-/** The lease when nobody holds it: run out on this node's clock, or released (F1). */
+/** The lease when nobody holds it: run out on this node's clock, or released (F1). Without data there is nothing to lead. */
 function open(view: View): OpenStanding | null {
   const standing = view.standing;
+  if (view.cluster?.initialization.value.kind !== "initialized") return null;
   return standing.kind === "expired" || standing.kind === "released" || standing.kind === "mine-lapsed"
     ? standing
     : null;

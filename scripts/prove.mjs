@@ -1,0 +1,88 @@
+// The long proofs (npm run prove): what `npm test` does a little of, many times over, until it is told to stop or has made its rounds.
+//   npm run prove -- [--rounds N] [--views N] [--resume FILE]
+// A round decides N generated views per property (other ones each time), and puts one cluster through kills and moves under a
+// ledger of acknowledged rows. With --resume the counts are kept in FILE and add up over the runs of one commit.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { root, run, say } from "./run.mjs";
+import { setUp } from "./setup.mjs";
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "10" },
+    views: { type: "string", default: "100000" },
+    resume: { type: "string" },
+  },
+});
+
+/** Faults after which every acknowledged row must be there; a lost host may lose what no standby had received yet. */
+const lossless = ["postmaster-kill", "switchover", "agent-restart"];
+const faults = [...lossless, "host-death"];
+
+/** The counts so far; those of another commit do not count. */
+function load(commit) {
+  const fresh = { commit, rounds: 0, views: 0, faults: 0, lost: 0, lostWithHost: 0 };
+  if (values.resume === undefined || !existsSync(values.resume)) return fresh;
+  const kept = JSON.parse(readFileSync(values.resume, "utf8"));
+  if (kept.commit === commit) return kept;
+  say(`${values.resume} counts another commit (${kept.commit}): beginning anew`);
+  return fresh;
+}
+
+function save(counts) {
+  if (values.resume !== undefined) writeFileSync(values.resume, `${JSON.stringify(counts, null, 2)}\n`);
+}
+
+/** Decides many views. @returns whether every property held */
+async function proveViews(counts) {
+  const vitest = [
+    process.execPath,
+    "node_modules/vitest/vitest.mjs",
+    "run",
+    "--project",
+    "unit",
+    "--testTimeout=1800000",
+  ];
+  const result = await run([...vitest, "src/cluster/decide.test.ts"], {
+    env: { PGHERD_PROPERTY_RUNS: values.views },
+  });
+  if (result.code !== 0) say(result.output);
+  else counts.views += Number(values.views);
+  return result.code === 0;
+}
+
+/** Puts a cluster through faults. @returns whether nothing was lost that must not be */
+async function proveFaults(counts) {
+  const only = faults.flatMap((name) => ["--only", name]);
+  const result = await run([process.execPath, "bench/failover.mjs", ...only, "--rounds", "3", "--json"]);
+  const start = result.output.indexOf("[\n");
+  if (result.code !== 0 || start < 0) {
+    say(result.output);
+    return false;
+  }
+  const rows = JSON.parse(result.output.slice(start, result.output.lastIndexOf("]") + 1));
+  for (const row of rows) {
+    counts.faults += row.runs;
+    if (lossless.includes(row.case)) counts.lost += row.lost ?? 0;
+    else counts.lostWithHost += row.lost ?? 0;
+  }
+  return counts.lost === 0;
+}
+
+if (await setUp({ tests: false })) {
+  const commit = (await run(["git", "-C", root, "rev-parse", "--short", "HEAD"])).output.trim();
+  const counts = load(commit);
+  let failed = 0;
+  for (let round = 1; round <= Number(values.rounds) && failed === 0; round += 1) {
+    if (!(await proveViews(counts))) failed += 1;
+    if (failed === 0 && !(await proveFaults(counts))) failed += 1;
+    if (failed === 0) counts.rounds += 1;
+    save(counts);
+    say(
+      `round ${counts.rounds}: ${counts.views} views per property, ${counts.faults} faults, ${counts.lost} rows lost that may not be, ` +
+        `${counts.lostWithHost} lost with a host (asynchronous)`,
+    );
+  }
+  console.log(`${counts.rounds} passed, ${failed} failed`);
+  process.exitCode = failed === 0 ? 0 : 1;
+} else process.exitCode = 1;
