@@ -100,7 +100,7 @@ describe("the generated postgresql.conf", () => {
     expect(renderConfiguration(at, settings, null, 16)).not.toContain("promote_trigger_file");
   });
 
-  it("names the way to sync after a crash only to a version that knows it, and a user's choice wins", () => {
+  test("names the way to sync after a crash only to a version that knows it, and a user's choice wins", () => {
     expect(renderConfiguration(at, settings, null, 13)).not.toContain("recovery_init_sync_method");
     const parameters = { recovery_init_sync_method: "fsync" };
     const text = renderConfiguration(at, { ...settings, parameters }, null, 15);
