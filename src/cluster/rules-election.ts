@@ -58,8 +58,8 @@ export const electionRules: readonly Rule[] = [
     answer: (view) => {
       const standing = open(view);
       const move = view.cluster?.move.value ?? null;
-      if (standing === null || view.cluster === null || move?.candidate !== view.self || move.leader !== null)
-        return null;
+      if (standing === null || view.cluster === null || !view.dcs.reachable) return null;
+      if (move?.candidate !== view.self || move.leader !== null) return null;
       if (view.postgres.kind === "stopped")
         return { action: { kind: "start-standby", upstream: null }, why: "to be promoted it must run first" };
       if (view.postgres.kind !== "running" || view.postgres.role !== "standby") return null;
