@@ -6,6 +6,7 @@ import { cloneSource } from "../cluster/candidates.ts";
 import type { HistoryEntry, MoveOutcome, NodeRecord } from "../cluster/records.ts";
 import type { LocalRequest } from "../cluster/view.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
+import { parseClusterSettings } from "../config/cluster-settings.ts";
 import { keys } from "../dcs/layout.ts";
 import { Fault, toFault } from "../values/fault.ts";
 import { parseNodeName, type NodeName } from "../values/names.ts";
@@ -64,7 +65,7 @@ export class AgentFacade implements AgentService {
     for (const name of state?.nodes.keys() ?? [])
       heardMs.set(name, name === options.node ? 0 : mirror.heardMs(name, now));
     const { paused, failover, ttlMs } = settings();
-    return buildStatus(this.#freshened(state), {
+    return buildStatus(withSettingsProblem(this.#freshened(state)), {
       cluster: options.cluster,
       paused,
       failover,
@@ -311,4 +312,11 @@ export class AgentFacade implements AgentService {
       socket.once("error", (error) => end(error.message));
     });
   }
+}
+
+/** Cluster settings that make no sense are garbage like any other; the last good ones are in force. */
+function withSettingsProblem(state: ClusterState | null): ClusterState | null {
+  const [problem] = parseClusterSettings(state?.settings.value ?? null).problems;
+  if (state === null || problem === undefined) return state;
+  return { ...state, garbage: [...state.garbage, { key: keys.config, problem: problem.message }] };
 }

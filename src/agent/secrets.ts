@@ -1,19 +1,11 @@
 import { readFileSync } from "node:fs";
-import { z } from "zod";
 import { join } from "node:path";
+import { parseSecrets } from "../dcs/layout.ts";
 import { writeDurably } from "../postgres/durable-file.ts";
 import type { PostgresSecrets } from "../postgres/options.ts";
 import type { Random } from "../system/random.ts";
 import { Fault } from "../values/fault.ts";
 import { Secret } from "../values/secret.ts";
-
-const credentialSchema = z.object({ username: z.string(), password: z.string() });
-const schema = z.object({
-  superuser: credentialSchema,
-  replication: credentialSchema,
-  rewind: credentialSchema,
-  api: z.object({ token: z.string() }),
-});
 
 /** The cluster's generated secrets: the same on every node. */
 export interface ClusterSecrets extends PostgresSecrets {
@@ -42,7 +34,7 @@ export class SecretStore {
   current(): ClusterSecrets | null {
     if (this.#text === null) return null;
     const raw = parse(this.#text, this.#file);
-    const credential = (from: z.infer<typeof credentialSchema>): PostgresSecrets["superuser"] => ({
+    const credential = (from: { username: string; password: string }): PostgresSecrets["superuser"] => ({
       user: from.username,
       password: new Secret(from.password),
     });
@@ -78,10 +70,9 @@ export class SecretStore {
     });
   }
 
-  /** Takes over what the DCS says; returns whether that was new. @throws Fault DCS_GARBAGE */
+  /** Takes over what the DCS says, if that makes sense (the status tells of it otherwise); returns whether it was new. */
   async adopt(text: string): Promise<boolean> {
-    if (text === this.#text) return false;
-    parse(text, "the DCS key pgherd/secrets");
+    if (text === this.#text || !makesSense(text)) return false;
     this.#text = text;
     const write = this.#writing.then(() => writeDurably(this.#file, text, 0o600));
     this.#writing = write.catch(() => undefined);
@@ -90,9 +81,18 @@ export class SecretStore {
   }
 }
 
-function parse(text: string, where: string): z.infer<typeof schema> {
+function makesSense(text: string): boolean {
   try {
-    return schema.parse(JSON.parse(text));
+    parseSecrets(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function parse(text: string, where: string): ReturnType<typeof parseSecrets> {
+  try {
+    return parseSecrets(text);
   } catch {
     // The cause is left out on purpose: a parser's message may quote what it read.
     throw new Fault("CONFIG_UNREADABLE", `The secrets in ${where} cannot be understood.`, {

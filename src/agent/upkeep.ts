@@ -3,7 +3,7 @@ import { minLsn, type Lsn } from "../values/lsn.ts";
 import { slotNameOf } from "../values/names.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
-import { keys } from "../dcs/layout.ts";
+import { encodePatroniHistory, keys } from "../dcs/layout.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
@@ -59,7 +59,10 @@ export class Upkeep {
   async #work(inRecovery: boolean, replayed: Lsn): Promise<void> {
     const { instance, notebook } = this.#context;
     await this.#applySettings();
-    if (!inRecovery) await this.#forgetAway();
+    if (!inRecovery) {
+      await this.#forgetAway();
+      await this.#repairMirrors();
+    }
     await instance.syncSlots(this.#wantedSlots(inRecovery, replayed));
     notebook.oldestWalLsn = await instance.oldestWalLsn();
   }
@@ -95,6 +98,20 @@ export class Upkeep {
     if (gone.length === 0) return;
     const writes = gone.map((node) => ({ key: keys.member(node), value: null }));
     await dcs.transact({ checks: [], writes }, dcsTimeoutMs(settings().ttlMs));
+  }
+
+  /** What outside tools read of the leader is written again when somebody else changed it; no decision rests on it. */
+  async #repairMirrors(): Promise<void> {
+    const { mirror, options, settings, dcs, keeper } = this.#context;
+    const standing = keeper.standing();
+    if (mirror.state === null || standing.kind !== "mine" || standing.lease.state !== "serving") return;
+    const { history } = mirror.state;
+    const wanted = new Map<string, string>([[keys.leader, options.node]]);
+    if (history.value.length > 0) wanted.set(keys.history, encodePatroniHistory(history.value));
+    const writes = [...wanted]
+      .filter(([key, value]) => mirror.entry(key)?.value !== value)
+      .map(([key, value]) => ({ key, value }));
+    if (writes.length > 0) await dcs.transact({ checks: [], writes }, dcsTimeoutMs(settings().ttlMs));
   }
 
   /**

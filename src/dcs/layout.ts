@@ -183,6 +183,23 @@ const moveOutcomeSchema = z.object({
   at: wallTime,
 });
 
+const credentialSchema = z.object({ username: z.string(), password: z.string() });
+const secretsSchema = z.object({
+  superuser: credentialSchema,
+  replication: credentialSchema,
+  rewind: credentialSchema,
+  api: z.object({ token: z.string() }),
+});
+
+/** The cluster's secrets as they stand in the DCS and in `secrets.json`. @throws Error that quotes nothing of the text */
+export function parseSecrets(text: string): z.infer<typeof secretsSchema> {
+  try {
+    return secretsSchema.parse(JSON.parse(text));
+  } catch {
+    throw new Error("not the secrets of a cluster");
+  }
+}
+
 /** JSON with LSNs as PostgreSQL writes them; the reverse of the schemas above. */
 export function encodeRecord(record: unknown): string {
   return JSON.stringify(record, (_key, value: unknown) =>
@@ -214,6 +231,7 @@ export class StateDecoder {
       const node = read(key, (text): NodeRecord | null => nodeSchema.parse(JSON.parse(text)), null);
       if (node.value !== null) nodes.set(node.value.name, { value: node.value, version: node.version });
     }
+    read(keys.secrets, (text) => void parseSecrets(text), undefined);
     return {
       revision,
       initialization: read<Initialization>(
