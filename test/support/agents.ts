@@ -205,10 +205,8 @@ async function prepareAgent(
       if (found === undefined) throw new Error(`${request.node} is not in its own status`);
       return found;
     },
-    events: async () => {
-      const answer = await agent.request("GET", "/v1/events?limit=1000");
-      return ((await answer.json()) as { events: readonly ClusterEvent[] }).events;
-    },
+    events: async () =>
+      (await agent.request("GET", "/v1/events?limit=1000")).json() as Promise<readonly ClusterEvent[]>,
     secrets: () => JSON.parse(readFileSync(join(settings().stateDir, "secrets.json"), "utf8")) as NodeSecrets,
     request: (method, path, body, auth) => {
       const header = auth === undefined && method !== "GET" ? `Bearer ${agent.secrets().api.token}` : auth;
