@@ -39,6 +39,7 @@ export class Agent {
   #recorded = "";
   #running = true;
   #named = false;
+  #cannotWrite = false;
   #woken = false;
   #sleeping: { readonly timer: Timer; readonly resume: () => void } | null = null;
   #publishing = false;
@@ -66,6 +67,10 @@ export class Agent {
   }
   get lastRound(): Instant {
     return this.#lastRound;
+  }
+  /** Whether the last round saw that no PostgreSQL here can write, and that nothing is under way that could change it. */
+  get cannotWrite(): boolean {
+    return this.#cannotWrite;
   }
 
   /** Asks for a round now: a hint. */
@@ -123,9 +128,10 @@ export class Agent {
   }
 
   async #round(): Promise<void> {
-    const { instance, clock, secrets, mirror } = this.#context;
+    const { instance, clock, secrets, mirror, notebook } = this.#context;
     const shared = mirror.entry(keys.secrets);
     if (shared !== undefined) await secrets.adopt(shared.value);
+    const wasIdle = notebook.operation === null;
     const facts = await instance.inspect();
     this.#facts = facts;
     const view = buildView(this.#context, facts);
@@ -135,6 +141,11 @@ export class Agent {
     this.#changes.notice(view);
     this.#watchName();
     this.#act(decision, view);
+    const readOnly =
+      facts.kind === "empty" ||
+      (facts.kind === "stopped" && !facts.remnants) ||
+      (facts.kind === "running" && facts.sql?.inRecovery === true);
+    this.#cannotWrite = readOnly && wasIdle && notebook.operation === null;
     if (decision.action.kind === "lead" || decision.action.kind === "follow") this.#upkeep.tend(facts);
     this.#record.build(facts);
     this.#publish();

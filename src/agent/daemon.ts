@@ -70,6 +70,9 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
   const wake = (): void => agent.wake();
   const mirror = new DcsMirror(parts.dcs, clock, wake);
   const guard = guardOf(parts, log);
+  // A guard found at the start may be armed by the agent before this one. A lost lease disarms nothing: the guard goes on
+  // until there is nothing left that could write (P3).
+  let guarded = true;
   const settings = settingsSource(mirror, config, log);
   const keeper = new LeaseKeeper({
     dcs: parts.dcs,
@@ -79,7 +82,10 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
     self: config.node,
     ttlMs: () => settings().ttlMs,
     companions: () => [],
-    onDeadline: (deadline) => guard?.arm(deadline),
+    onDeadline: (deadline, bootOffset) => {
+      guarded = true;
+      if (deadline !== null) guard?.arm(deadline, bootOffset);
+    },
     wake,
     log: (event, fields) => log("info", event, fields),
   });
@@ -106,6 +112,10 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
   let written = "";
   const agent: Agent = new Agent(context, record, new Upkeep(context), () => {
     journal.announce();
+    if (guarded && agent.cannotWrite && keeper.standing().kind !== "mine") {
+      guarded = false;
+      guard?.disarm();
+    }
     const file = { guardPid: guard?.pid ?? null, supervisorPid: parts.supervisorPid, apiUrl: config.api.url };
     if (JSON.stringify(file) === written) return;
     written = JSON.stringify(file);

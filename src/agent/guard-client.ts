@@ -16,12 +16,15 @@ export interface GuardClientOptions {
 const retryMs = 50;
 /** Tries before a new guard process is started for a socket that nobody answers. */
 const triesPerStart = 20;
+/** Starts in vain before it is said that there is no guard. */
+const startsUntilAlarm = 5;
 
 /** The agent's end of the guard: finds the running one or starts one, keeps it told, and replaces it when it dies. */
 export class GuardClient {
   readonly #options: GuardClientOptions;
   #socket: Socket | null = null;
-  #order: GuardOrder = { kind: "disarm" };
+  /** What was said last; null = nothing yet: what a guard was told by the agent before this one stands. */
+  #order: GuardOrder | null = null;
   #pid: number | null = null;
   #closed = false;
   #tries = 0;
@@ -40,9 +43,15 @@ export class GuardClient {
     this.#connect();
   }
 
-  /** The deadline after which no process of PostgreSQL may be left; null = nothing to guard. */
-  arm(deadline: Instant | null): void {
-    this.#order = deadline === null ? { kind: "disarm" } : { kind: "arm", deadline };
+  /** The deadline after which no process of PostgreSQL may be left. */
+  arm(deadline: Instant, bootOffset: number): void {
+    this.#order = { kind: "arm", deadline, bootOffset };
+    this.#send();
+  }
+
+  /** There is no PostgreSQL that could write: nothing to guard. */
+  disarm(): void {
+    this.#order = { kind: "disarm" };
     this.#send();
   }
 
@@ -58,7 +67,7 @@ export class GuardClient {
   }
 
   #send(): void {
-    this.#socket?.write(`${JSON.stringify(this.#order)}\n`);
+    if (this.#order !== null) this.#socket?.write(`${JSON.stringify(this.#order)}\n`);
   }
 
   #connect(): void {
@@ -67,7 +76,7 @@ export class GuardClient {
     socket.on("connect", () => {
       this.#socket = socket;
       this.#tries = 0;
-      if (this.#order.kind !== "disarm") this.#send();
+      this.#send();
     });
     socket.on("data", (chunk) => {
       pending = (pending + chunk.toString("utf8")).slice(-4096);
@@ -91,6 +100,8 @@ export class GuardClient {
   #again(): void {
     if (this.#tries % triesPerStart === 0) this.#start();
     this.#tries += 1;
+    if (this.#tries === triesPerStart * startsUntilAlarm)
+      this.#options.log("error", "guard.missing", { socket: this.#options.socketPath });
     this.#retry = this.#options.timers.after(retryMs, () => this.#connect());
   }
 

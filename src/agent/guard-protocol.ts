@@ -1,8 +1,11 @@
 import type { Instant } from "../values/time.ts";
 
-/** What an agent tells its guard, one JSON line each. `deadline` is on the host's monotonic clock, in milliseconds. */
+/**
+ * What an agent tells its guard, one JSON line each. `deadline` is on the host's monotonic clock, in milliseconds, and counts
+ * from a moment when the boot clock was `bootOffset` ahead of it: more than that later is time spent suspended.
+ */
 export type GuardOrder =
-  | { readonly kind: "arm"; readonly deadline: Instant }
+  | { readonly kind: "arm"; readonly deadline: Instant; readonly bootOffset: number }
   | { readonly kind: "disarm" }
   | { readonly kind: "end" };
 
@@ -19,8 +22,9 @@ export function parseGuardOrder(line: string): GuardOrder | null {
   const value = parseObject(line);
   if (value === null) return null;
   if (value["kind"] === "disarm" || value["kind"] === "end") return { kind: value["kind"] };
-  if (value["kind"] === "arm" && typeof value["deadline"] === "number" && Number.isFinite(value["deadline"]))
-    return { kind: "arm", deadline: value["deadline"] as Instant };
+  const { kind, deadline, bootOffset } = value;
+  if (kind === "arm" && typeof deadline === "number" && typeof bootOffset === "number")
+    return { kind, deadline: deadline as Instant, bootOffset };
   return null;
 }
 

@@ -25,14 +25,17 @@ const idleMs = 15_000;
 /** Suspended machine: the boot clock ran further than the monotonic one (P2). */
 const suspendMs = 300;
 const lineLimit = 4096;
+/** Between a strike and the next look. */
+const againMs = 20;
 
 /** Runs a guard until it is told to end or is no longer needed. */
 export class Guard {
   readonly #options: GuardOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  readonly #bootOffset: number;
   #deadline: Instant | null = null;
+  /** By how much the boot clock was ahead of the monotonic one at the renewal that the deadline counts from. */
+  #bootOffset = 0;
   #timer: Timer | null = null;
   #idle: Timer | null = null;
   #kills = 0;
@@ -40,7 +43,6 @@ export class Guard {
 
   constructor(options: GuardOptions) {
     this.#options = options;
-    this.#bootOffset = options.clock.bootMs() - options.clock.now();
     this.#server = createServer((socket) => this.#welcome(socket));
   }
 
@@ -81,6 +83,7 @@ export class Guard {
     if (order === null) return;
     switch (order.kind) {
       case "arm":
+        this.#bootOffset = order.bootOffset;
         this.#arm(order.deadline);
         break;
       case "disarm":
@@ -117,10 +120,11 @@ export class Guard {
   async #strike(): Promise<void> {
     if (this.#killing) return;
     this.#killing = true;
-    this.#deadline = null;
+    const struck = this.#deadline;
     try {
       const ms = await killInstance(this.#options.dataDir, this.#options.clock, this.#options.timers);
       this.#kills += 1;
+      if (this.#deadline === struck) this.#deadline = null;
       this.#log(`deadline passed: PostgreSQL ended within ${Math.round(ms)} ms`);
     } catch (thrown) {
       this.#log(
@@ -130,6 +134,9 @@ export class Guard {
       this.#killing = false;
     }
     for (const socket of this.#sockets) this.#report(socket);
+    // Told of another deadline meanwhile, or processes remain: then look again until none is left.
+    this.#timer?.cancel();
+    this.#timer = this.#deadline === null ? null : this.#options.timers.after(againMs, () => this.#watch());
     this.#rest();
   }
 

@@ -198,6 +198,43 @@ describe("LeaseKeeper", () => {
     expect(kinds).toEqual(["mine-lapsed"]);
   });
 
+  it("does not count the time a machine was suspended between sending a renewal and its reply (P2)", async () => {
+    const { keeper, mirror, dcs } = await keeperOf("db1");
+    await take(keeper, mirror);
+    dcs.onTransact = () => (clock.suspendedMs = 60_000);
+    await keeper.renew();
+    expect(keeper.standing().kind).toBe("mine-lapsed");
+  });
+
+  it("does not take an earlier write that arrives late for the one whose reply was lost (P2)", async () => {
+    const { keeper, mirror, dcs, deadlines } = await keeperOf("db1");
+    await take(keeper, mirror);
+    const real = dcs.transact.bind(dcs);
+    const late: DcsTransaction[] = [];
+    dcs.transact = (transaction) => {
+      late.push(transaction);
+      return Promise.reject(new Fault("DCS_UNCERTAIN", "it is still on its way"));
+    };
+    await keeper.renew();
+    clock.ms += 2000;
+    dcs.transact = async (transaction, timeoutMs) => {
+      const [first] = late.splice(0);
+      if (first !== undefined) await real(first, timeoutMs);
+      await real(transaction, timeoutMs);
+      throw new Fault("DCS_UNCERTAIN", "the reply was lost");
+    };
+    await keeper.renew();
+    expect(deadlines.at(-1)).toBe(1000 + ttlMs * 0.99);
+  });
+
+  it("counts a lease that names it as run out when it could not renew it since its start (P2)", async () => {
+    const before = await keeperOf("db1");
+    await take(before.keeper, before.mirror);
+    const after = await keeperOf("db1");
+    clock.ms += ttlMs;
+    expect(after.keeper.standing()).toMatchObject({ kind: "mine-lapsed", openMs: ttlMs * 0.01 });
+  });
+
   it("gives the lease up by releasing it, and refuses to change it afterwards", async () => {
     const { keeper, mirror, deadlines } = await keeperOf("db1");
     await take(keeper, mirror);

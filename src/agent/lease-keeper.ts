@@ -27,8 +27,11 @@ export interface LeaseKeeperOptions {
   readonly ttlMs: () => number;
   /** What a renewal carries besides: this node's own records, when they changed. */
   readonly companions: () => readonly DcsWrite[];
-  /** Told after every change of the own deadline; null = not the holder (any more). Re-arms the guard. */
-  readonly onDeadline: (deadline: Instant | null, lease: LeaseRecord | null) => void;
+  /**
+   * Told after every change of the own deadline; null = not the holder (any more). `bootOffset` is by how much the boot clock
+   * was ahead of the monotonic one when the renewal was sent: any more since then was spent suspended. Re-arms the guard.
+   */
+  readonly onDeadline: (deadline: Instant | null, bootOffset: number) => void;
   readonly wake: () => void;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
 }
@@ -38,6 +41,8 @@ interface Held {
   readonly version: number;
   /** No process of ours may acknowledge a write after this (P2, P3). */
   readonly deadline: Instant;
+  /** The boot clock ahead of the monotonic one when this renewal was sent. */
+  readonly bootOffset: number;
 }
 
 /** A boot clock that ran this much further than the monotonic clock was a suspended machine (P2). */
@@ -53,16 +58,17 @@ export class LeaseKeeper {
   #queue: Promise<unknown> = Promise.resolve();
   #timer: Timer | null = null;
   #closed = false;
-  #bootOffset: number;
+  /** The highest renewal number ever sent: no two writes of this keeper look alike, so that a late one is told apart (P2). */
+  #sent = 0;
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
-    this.#bootOffset = options.clock.bootMs() - options.clock.now();
   }
 
   /** What the lease means to this node now (P2). */
   standing(): Standing {
     const { mirror, clock, self } = this.#options;
+    this.#checkSuspend();
     const now = clock.now();
     const state = mirror.state;
     const sighting = mirror.leaseSighting;
@@ -78,7 +84,8 @@ export class LeaseKeeper {
     const seenMs = elapsedMs(sighting.firstSeen, now);
     if (lease.state === "released")
       return { kind: "released", lease, mine: lease.holder === self, openMs: seenMs };
-    if (lease.holder === self) return { kind: "mine-lapsed", lease, openMs: 0 };
+    if (lease.holder === self)
+      return { kind: "mine-lapsed", lease, openMs: Math.max(0, seenMs - lease.ttlMs * (1 - clockDrift)) };
     const remainingMs = lease.ttlMs * (1 + clockDrift) - seenMs;
     return remainingMs > 0
       ? { kind: "other", lease, remainingMs }
@@ -93,11 +100,6 @@ export class LeaseKeeper {
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
-  }
-
-  /** Forgets the lease without writing: PostgreSQL is dead and another may take over by expiry. */
-  abandon(): void {
-    this.#drop("abandoned");
   }
 
   /**
@@ -152,9 +154,12 @@ export class LeaseKeeper {
     return { lease: recorded.value, version: recorded.version };
   }
 
-  async #write(lease: LeaseRecord, version: number, also: LeaseTransaction): Promise<boolean> {
+  async #write(wanted: LeaseRecord, version: number, also: LeaseTransaction): Promise<boolean> {
     const { dcs, clock, self } = this.#options;
+    const lease = { ...wanted, renewal: Math.max(wanted.renewal, this.#sent + 1) };
+    this.#sent = lease.renewal;
     const sent = clock.now();
+    const bootOffset = clock.bootMs() - sent;
     const deadline = instantAfter(sent, lease.ttlMs * (1 - clockDrift));
     // From the moment a shorter ttl is sent, the deadline is at most that of the shorter (P2).
     if (this.#held !== null && lease.ttlMs < this.#held.lease.ttlMs && deadline < this.#held.deadline)
@@ -170,7 +175,7 @@ export class LeaseKeeper {
       this.#options.mirror.touch();
       if (result.outcome === "committed") {
         if (lease.state === "released") this.#drop("released");
-        else this.#hold({ lease, version: result.revision, deadline });
+        else this.#hold({ lease, version: result.revision, deadline, bootOffset });
         return true;
       }
       await this.#reconcile();
@@ -187,7 +192,7 @@ export class LeaseKeeper {
         found.state === lease.state
       ) {
         if (lease.state === "released") this.#drop("released");
-        else this.#hold({ lease, version: state.lease.version, deadline });
+        else this.#hold({ lease, version: state.lease.version, deadline, bootOffset });
         return true;
       }
       this.#judge(state.lease);
@@ -207,7 +212,7 @@ export class LeaseKeeper {
     const lease = recorded.value;
     // Our own write, found late: its t0 is not known any more, so the deadline of the last confirmed one stays.
     if (this.#isOurs(lease, held))
-      this.#hold({ lease: lease ?? held.lease, version: recorded.version, deadline: held.deadline });
+      this.#hold({ ...held, lease: lease ?? held.lease, version: recorded.version });
     else this.#drop(lease === null ? "the lease is gone" : `token ${lease.token} of ${lease.holder}`);
   }
 
@@ -224,26 +229,30 @@ export class LeaseKeeper {
 
   #hold(held: Held): void {
     this.#held = held;
-    this.#options.onDeadline(held.deadline, held.lease);
+    this.#options.onDeadline(held.deadline, held.bootOffset);
+    // A machine suspended since the renewal was sent was away for longer than the monotonic clock tells.
+    this.#checkSuspend();
   }
 
   #drop(reason: string): void {
     if (this.#held === null) return;
     this.#options.log("lease.dropped", { token: this.#held.lease.token, reason });
     this.#held = null;
-    this.#options.onDeadline(null, null);
+    this.#options.onDeadline(null, 0);
     this.#options.wake();
   }
 
   #checkSuspend(): void {
-    const { clock } = this.#options;
-    const offset = clock.bootMs() - clock.now();
-    if (offset - this.#bootOffset > suspendMs && this.#held !== null) {
-      this.#options.log("lease.suspended", { ms: offset - this.#bootOffset });
-      this.#hold({ ...this.#held, deadline: clock.now() });
-      this.#options.wake();
-    }
-    this.#bootOffset = offset;
+    const { clock, log, onDeadline, wake } = this.#options;
+    const held = this.#held;
+    const now = clock.now();
+    if (held === null || held.deadline <= now) return;
+    const ms = clock.bootMs() - now - held.bootOffset;
+    if (ms <= suspendMs) return;
+    log("lease.suspended", { ms });
+    this.#held = { ...held, deadline: now };
+    onDeadline(now, held.bootOffset);
+    wake();
   }
 
   #timeoutMs(ttlMs: number): number {
