@@ -163,4 +163,22 @@ describe("PostgreSQL when its agent dies or somebody else touches it", () => {
       expect(await cluster.settled()).toMatchObject({ primary: during.primary, timeline: during.timeline });
     },
   );
+
+  scenario(
+    "a primary that somebody restarts by hand under the running agent writes nothing meanwhile, and no row is lost",
+    () => cluster,
+    async (_, before) => {
+      const ledger = await startLedger(cluster, before.primary);
+      await ledger.more(50);
+      ledger.mark();
+      // Whether the agent or pg_ctl is first at the stopped data directory is left open: both must end well.
+      await pgCtl(before.primary, "restart", "-s", "-m", "fast").catch(() => undefined);
+      await ledger.more(50);
+      const after = await cluster.settled();
+      figure(
+        `restart by hand: ${Math.round(ledger.longestGap())} ms without an acknowledged write, ${before.primary} -> ${after.primary}`,
+      );
+      expect(await ledger.check(after.primary)).toMatchObject({ missing: [], strange: [] });
+    },
+  );
 });

@@ -86,6 +86,8 @@ describe("nodes whose data does not fit come back by themselves", () => {
         { timeoutMs: 20_000, what: "wal_keep_size is in force" },
       );
       const copies = (await cluster.events(away)).filter((each) => each.event === "clone_done").length;
+      // In the middle of a segment: at its very end the standby would not need it any more.
+      await cluster.sql(before.primary, "select pg_logical_emit_message(true, 'test', 'before')");
       const [row] = await cluster.sql(before.primary, "select pg_walfile_name(pg_current_wal_lsn()) as wal");
       const needed = String(row?.["wal"]);
       await cluster.kill(away, "host");
