@@ -320,6 +320,9 @@ export const restart: Executor<{ kind: "restart" }> = async ({ context, step }) 
   });
 };
 
+/** How long the checkpoint before the stop may take; the stop itself does another. */
+export const shutdownCheckpointMs = 30_000;
+
 /** The agent ends: PostgreSQL stops cleanly, and a leader releases the lease to the best standby. */
 export const shutdown: Executor<{ kind: "shutdown" }> = async ({ context, step }) => {
   const { instance, options, keeper } = context;
@@ -329,7 +332,7 @@ export const shutdown: Executor<{ kind: "shutdown" }> = async ({ context, step }
   const candidate = leads && primary ? bestNow(context) : null;
   if (leads && primary) {
     step("checkpoint");
-    await instance.checkpoint(30_000).catch((thrown: unknown) => {
+    await instance.checkpoint(shutdownCheckpointMs).catch((thrown: unknown) => {
       context.log("warn", "postgres.checkpoint_failed", { message: String(thrown) });
     });
   }

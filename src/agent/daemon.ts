@@ -9,8 +9,9 @@ import type { PostgresSecrets } from "../postgres/options.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Random } from "../system/random.ts";
 import type { Timers } from "../system/timers.ts";
-import { Fault } from "../values/fault.ts";
+import { Fault, toFault } from "../values/fault.ts";
 import { provisionalFile } from "./act-bootstrap.ts";
+import { shutdownCheckpointMs } from "./act-postgres.ts";
 import { Agent } from "./agent.ts";
 import type { AgentContext, AgentOptions, Log } from "./context.ts";
 import { AgentFacade } from "./facade.ts";
@@ -168,13 +169,13 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
         true,
         postgres === "stop" ? "stopping with PostgreSQL" : "stopping, PostgreSQL runs on",
       );
-      if (postgres === "stop") await stopPostgres(context, () => agent.stop());
+      const dead = postgres === "stop" && (await stopPostgres(context, () => agent.stop()));
       agent.stop();
       await ended.catch(() => undefined);
       keeper.close();
       mirror.close();
       if (postgres === "keep") instance.detach();
-      guard?.close(postgres === "stop");
+      guard?.close(dead);
       await journal.flush();
       await parts.dcs.close();
     },
@@ -182,24 +183,35 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
 }
 
 /**
- * Asks the loop to stop PostgreSQL and waits for it, bounded by the stop timeout and what a release may take. `stopped` is
- * called in the very moment PostgreSQL is down: a round that is under way must not start it again.
+ * Asks the loop to stop PostgreSQL and waits for it, bounded by the checkpoint before, the stop timeout and what a release
+ * may take; past that it is killed (P3). `stopped` is called in the very moment PostgreSQL is down: a round that is under way
+ * must not start it again.
+ * @returns whether PostgreSQL is dead; if not, the guard must go on
  */
-async function stopPostgres(context: AgentContext, stopped: () => void): Promise<void> {
-  const { notebook, timers, options, wake } = context;
-  await new Promise<void>((resolve) => {
-    const timer = timers.after(options.stopTimeoutMs + 15_000, resolve);
+async function stopPostgres(context: AgentContext, stopped: () => void): Promise<boolean> {
+  const { notebook, timers, options, wake, instance, log } = context;
+  const inTime = await new Promise<boolean>((resolve) => {
+    const timer = timers.after(shutdownCheckpointMs + options.stopTimeoutMs + 15_000, () => resolve(false));
     notebook.operation?.abort.abort();
     notebook.request = {
       request: { kind: "shutdown" },
       done: () => {
         timer.cancel();
         stopped();
-        resolve();
+        resolve(true);
       },
     };
     wake();
   });
+  if (inTime) return true;
+  stopped();
+  return instance.kill().then(
+    () => true,
+    (thrown: unknown) => {
+      log("error", "postgres.not_stopped", { ...toFault(thrown).report() });
+      return false;
+    },
+  );
 }
 
 async function makeStateDir(stateDir: string): Promise<void> {
