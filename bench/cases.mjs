@@ -1,11 +1,12 @@
 // What is done to a cluster, and how to tell that it is over.
+import { sleep } from "./processes.mjs";
 
 /**
  * @typedef {object} OutageCase a fault or a move under write load; its value is the write outage in seconds
  * @property {string} name
  * @property {number} ttl seconds, of ours; the peer keeps its default
  * @property {boolean} peerOnce the peer has no such setting: measured with the first case of this name only
- * @property {(system: any, leader: string) => Promise<unknown>} strike
+ * @property {(system: any, leader: string, ttl: number) => Promise<unknown>} strike
  * @property {(system: any, leader: string) => Promise<unknown>} [repair] brings back what does not come back by itself
  * @property {(seen: import("./writer.mjs").Seen) => boolean} over whether the client has been through it
  */
@@ -42,7 +43,11 @@ export const outageCases = [
   {
     name: "agent-restart",
     ttl: 5,
-    strike: (system, leader) => system.restartAgent(leader),
+    async strike(system, leader, ttl) {
+      await system.restartAgent(leader);
+      // A lease that nobody renewed would run out by then.
+      await sleep((ttl + 1) * 1000);
+    },
     over: writing,
   },
 ];

@@ -40,7 +40,7 @@ export async function measureOutage({ system, writer, test, run, signal }) {
   );
   await sleep(Math.random() * system.phaseMs(), signal);
   await writer.mark();
-  await test.strike(system, leader);
+  await test.strike(system, leader, test.ttl);
   await waitFor(`writes after ${test.name} on ${system.name}`, { limitMs: overWithinMs, signal }, async () =>
     test.over(await writer.look()) ? true : null,
   );
