@@ -6,7 +6,7 @@ import { keys } from "../dcs/layout.ts";
 import { removeDurably, writeDurably } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
 import { nextToken, type Timeline } from "../values/names.ts";
-import { declareServing, stillOpen } from "./act-leadership.ts";
+import { declareServing, permission, stillOpen } from "./act-leadership.ts";
 import type { AgentContext } from "./context.ts";
 import { dcsTimeoutMs } from "./context.ts";
 import type { Executor } from "./execution.ts";
@@ -75,7 +75,7 @@ export const bootstrap: Executor<{ kind: "bootstrap" }> = async ({ context, step
     settings,
   });
   step("starting");
-  await instance.startPrimary(settings, options.startTimeoutMs);
+  await instance.startPrimary(settings, options.startTimeoutMs, permission(context));
   const started = await instance.inspect();
   if (started.kind !== "running" || started.sql === null)
     throw new Fault("POSTGRES_START_FAILED", "The new PostgreSQL does not answer.");

@@ -69,6 +69,11 @@ export function stillOpen(context: AgentContext, state: ClusterState): boolean {
   );
 }
 
+/** P1: only the holder's PostgreSQL becomes able to write. */
+export function permission(context: AgentContext): () => boolean {
+  return () => context.keeper.standing().kind === "mine";
+}
+
 /** F5: promotes to the reserved timeline and serves. */
 export const promote: Executor<{ kind: "promote"; timeline: Timeline }> = async (execution) => {
   const { context, action, step } = execution;
@@ -76,7 +81,8 @@ export const promote: Executor<{ kind: "promote"; timeline: Timeline }> = async 
   const started = clock.now();
   step("promoting");
   try {
-    await instance.promote(action.timeline, Math.max(10_000, context.settings().ttlMs * 4));
+    const limitMs = Math.max(10_000, context.settings().ttlMs * 4);
+    await instance.promote(action.timeline, limitMs, permission(context));
   } catch (thrown) {
     notebook.failed("promote", 500, 5000);
     journal.event("promote_failed", false, thrown instanceof Error ? thrown.message : String(thrown));

@@ -5,7 +5,7 @@ import { Fault } from "../values/fault.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
 import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
-import { releaseForShutdown } from "./act-leadership.ts";
+import { permission, releaseForShutdown } from "./act-leadership.ts";
 import type { AgentContext } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
 import { upstreamAddress } from "./observe.ts";
@@ -35,7 +35,7 @@ export const stopForeign: Executor<{ kind: "stop-foreign" }> = async ({ context 
 export const startPrimary: Executor<{ kind: "start-primary" }> = async ({ context }) => {
   const { instance, notebook, options } = context;
   try {
-    await instance.startPrimary(postgresSettings(context), options.startTimeoutMs);
+    await instance.startPrimary(postgresSettings(context), options.startTimeoutMs, permission(context));
     notebook.succeeded("start");
     context.journal.event("postgres_started", true, "PostgreSQL runs as primary", { role: "primary" });
     await instance.ensureRoles();
@@ -301,7 +301,8 @@ export const restart: Executor<{ kind: "restart" }> = async ({ context, step }) 
     step("stopping");
     await instance.stop("fast", options.stopTimeoutMs);
     step("starting");
-    if (wasPrimary) await instance.startPrimary(postgresSettings(context), options.startTimeoutMs);
+    if (wasPrimary)
+      await instance.startPrimary(postgresSettings(context), options.startTimeoutMs, permission(context));
     else {
       const upstream = context.notebook.upstream ?? null;
       await instance.startStandby(

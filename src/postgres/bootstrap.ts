@@ -39,7 +39,7 @@ export async function bootstrap(on: Lifecycle, options: BootstrapOptions): Promi
   // Until the roles are made nobody else may start it able to write either (P1).
   await writeStandbySignal(target);
   await swapIn(at, target);
-  await startPrimary(on, options.settings, privateRunMs, "");
+  await startPrimary(on, options.settings, privateRunMs, { listenAddresses: "" });
   try {
     await ensureRoles(at);
   } finally {

@@ -161,6 +161,9 @@ export interface CloneOptions {
   readonly onProgress: (progress: Progress) => void;
 }
 
+/** Whether PostgreSQL may become able to write: asked in the last moment, because what comes before takes its time (P1). */
+export type Permission = () => boolean;
+
 /** What a rewind did. */
 export interface RewindOutcome {
   /** Where the discarded WAL segments were put aside, or null when nothing was discarded. */
@@ -196,19 +199,19 @@ export interface PostgresInstance {
   startStandby(upstream: Upstream | null, settings: PostgresSettings, waitMs: number): Promise<StartOutcome>;
   /**
    * Starts able to write: only for the holder that passed F3 for this token (P1); puts `standby.signal` back beside the
-   * running primary. @throws Fault POSTGRES_START_FAILED
+   * running primary. `permitted` is asked once more right before the start. @throws Fault POSTGRES_START_FAILED, LOST_LEADERSHIP
    */
-  startPrimary(settings: PostgresSettings, waitMs: number): Promise<StartOutcome>;
+  startPrimary(settings: PostgresSettings, waitMs: number, permitted?: Permission): Promise<StartOutcome>;
   /** Points a running standby at another upstream (null: none); reload, and a restart only before PostgreSQL 13. */
   follow(upstream: Upstream | null, settings: PostgresSettings): Promise<void>;
   /** Ends the WAL receiver and sees that none can return; then reports the end of what is on disk (F2). */
   stopReceiving(settings: PostgresSettings): Promise<{ readonly timeline: Timeline; readonly lsn: Lsn }>;
   /**
    * Promotes to `timeline`: history files for every number reserved before it first (F5), then promotes, checks the
-   * number, puts `standby.signal` back. Resolves when the server accepts writes.
-   * @throws Fault PROMOTION_FAILED, TIMELINE_UNEXPECTED
+   * number, puts `standby.signal` back. Resolves when the server accepts writes. `permitted` is asked right before.
+   * @throws Fault PROMOTION_FAILED, TIMELINE_UNEXPECTED, LOST_LEADERSHIP
    */
-  promote(timeline: Timeline, timeoutMs: number): Promise<{ readonly forkLsn: Lsn }>;
+  promote(timeline: Timeline, timeoutMs: number, permitted?: Permission): Promise<{ readonly forkLsn: Lsn }>;
   /** CHECKPOINT. */
   checkpoint(timeoutMs: number): Promise<void>;
   /** fast: a clean stop, ending client sessions; falls back to `kill` after `timeoutMs`. Resolves when no process is left. */

@@ -11,7 +11,7 @@ import {
 } from "./data-directory.ts";
 import { writeGeneratedFiles } from "./generated-files.ts";
 import { dropHalfSegment } from "./half-segment.ts";
-import type { PostgresSettings, StartOutcome, Upstream } from "./instance.ts";
+import type { Permission, PostgresSettings, StartOutcome, Upstream } from "./instance.ts";
 import type { Monitor } from "./monitor.ts";
 import { program, type Installation } from "./options.ts";
 import type { Postmaster } from "./postmaster.ts";
@@ -57,12 +57,18 @@ export async function startStandby(
   return spawnAndWait(on, at.listenAddresses, await raisedForStandby(at), waitMs);
 }
 
-/** Starts able to write (P1), and puts `standby.signal` back. @throws Fault POSTGRES_START_FAILED, PORT_OCCUPIED, BINARIES_MISSING */
+/** How a start able to write may differ. */
+interface PrimaryStart {
+  readonly listenAddresses?: string;
+  readonly permitted?: Permission | undefined;
+}
+
+/** Starts able to write (P1), and puts `standby.signal` back. @throws Fault POSTGRES_START_FAILED, PORT_OCCUPIED, BINARIES_MISSING, LOST_LEADERSHIP */
 export async function startPrimary(
   on: Lifecycle,
   settings: PostgresSettings,
   waitMs: number,
-  listenAddresses = on.at.listenAddresses,
+  { listenAddresses = on.at.listenAddresses, permitted = () => true }: PrimaryStart = {},
 ): Promise<StartOutcome> {
   const { at } = on;
   const running = await runningOurs(on);
@@ -80,12 +86,21 @@ export async function startPrimary(
   const raised = await raisedWalLevel(at);
   await removeStandbySignal(at.dataDir);
   try {
+    demand(permitted);
     return await spawnAndWait(on, listenAddresses, raised, waitMs);
   } finally {
     // While it recovers it may still have to read that there is no file; keepReadOnlyRestart puts it back then.
     const { sql } = await on.monitor.ask();
     if (sql !== null || (await on.postmaster.find()) === null) await writeStandbySignal(at.dataDir);
   }
+}
+
+/** @throws Fault LOST_LEADERSHIP when PostgreSQL may not become able to write (any more) */
+export function demand(permitted: Permission): void {
+  if (permitted()) return;
+  throw new Fault("LOST_LEADERSHIP", "The lease was lost before PostgreSQL became able to write.", {
+    detail: "Nothing was changed.",
+  });
 }
 
 /** Keeps the file beside a running primary of ours, so that a foreign start or a crash restart comes up read-only (P1). */

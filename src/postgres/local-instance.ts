@@ -64,13 +64,13 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
       await prepared();
       return startStandby(on, upstream, settings, waitMs);
     },
-    startPrimary: async (settings, waitMs) => {
+    startPrimary: async (settings, waitMs, permitted) => {
       await prepared();
-      return startPrimary(on, settings, waitMs);
+      return startPrimary(on, settings, waitMs, { permitted });
     },
     follow: async (upstream, settings) => follow(on, upstream, settings),
     stopReceiving: async (settings) => stopReceiving(on, settings),
-    promote: async (timeline, timeoutMs) => promote(on, timeline, timeoutMs),
+    promote: async (timeline, timeoutMs, permitted) => promote(on, timeline, timeoutMs, permitted),
     checkpoint: async (timeoutMs) => {
       await withSql(localTarget(at, timeoutMs), (client) => client.query("checkpoint"));
     },

@@ -4,7 +4,8 @@ import type { Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import { writeStandbySignal } from "./data-directory.ts";
 import { dropHalfSegment } from "./half-segment.ts";
-import { kill, type Lifecycle } from "./lifecycle.ts";
+import type { Permission } from "./instance.ts";
+import { demand, kill, type Lifecycle } from "./lifecycle.ts";
 import { isInRecovery, writtenTimeline } from "./probe.ts";
 import { localTarget, withSql, type SqlClient } from "./sql.ts";
 import { historyFiles, readForks, writeTombstones } from "./timelines.ts";
@@ -23,6 +24,7 @@ export async function promote(
   on: Lifecycle,
   timeline: Timeline,
   timeoutMs: number,
+  permitted: Permission = () => true,
 ): Promise<{ readonly forkLsn: Lsn }> {
   const { at } = on;
   const walDir = walDirectory(at.dataDir);
@@ -30,6 +32,7 @@ export async function promote(
     if (await isInRecovery(client)) {
       await reserveNumber(walDir, timeline);
       await dropHalfSegment(at);
+      demand(permitted);
       await client.query("select pg_promote(false)");
       await waitUntilPrimary(on, client, timeoutMs);
     }

@@ -111,6 +111,13 @@ describe("a new cluster", () => {
     expect(await inspected(node.instance, "stopped")).toMatchObject({ remnants: false, standbySignal: true });
   });
 
+  test("does not start able to write when that is not permitted any more in the last moment (P1)", async () => {
+    await expect(node.instance.startPrimary(plainSettings, 30_000, () => false)).rejects.toMatchObject({
+      code: "LOST_LEADERSHIP",
+    });
+    expect(await inspected(node.instance, "stopped")).toMatchObject({ remnants: false, standbySignal: true });
+  });
+
   test("whose postmaster is dead but whose backend lives is not dead yet; kill ends that too", async () => {
     await node.instance.startPrimary(plainSettings, 30_000);
     const client = await connectTo(node);
