@@ -1,4 +1,4 @@
-import { lsnDistance } from "../values/lsn.ts";
+import { formatLsn, lsnDistance } from "../values/lsn.ts";
 import type { Rule, Verdict } from "./action.ts";
 import { electionOf, mayBecomePrimary, type Election } from "./candidates.ts";
 import type { LeaseRecord } from "./records.ts";
@@ -210,7 +210,7 @@ function ranking(view: View, cluster: ClusterState): Verdict {
   const loss = lossBytes(election, cluster);
   const facts: Record<string, string | number | null> = { token: election.token, loss_bytes: loss };
   for (const candidate of election.ranked)
-    facts[`position of ${candidate.name}`] = `${candidate.timeline}/${candidate.lsn.toString(16)}`;
+    facts[`position of ${candidate.name}`] = `${formatLsn(candidate.lsn)} on timeline ${candidate.timeline}`;
   if (best?.name !== view.self)
     return { action: { kind: "wait" }, why: `${best?.name ?? "nobody"} is the most advanced`, facts };
   const releaserMayResume =

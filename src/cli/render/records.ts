@@ -62,7 +62,9 @@ export function decisionLines(decision: DecisionRecord, look: Look): string[] {
   lines.push(...partLines("why", decision.why, look));
   const facts = Object.entries(decision.facts).map(([label, value]) => `${label} ${factText(value)}`);
   if (facts.length > 0) lines.push(...partLines("facts", facts.join(" · "), look));
-  lines.push(...partLines("result", outcomeText(decision), look));
+  // To wait, or to call for a person, is no work that ends.
+  if (decision.outcome !== null || !["wait", "alarm"].includes(decision.action))
+    lines.push(...partLines("result", outcomeText(decision), look));
   return lines;
 }
 

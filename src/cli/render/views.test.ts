@@ -77,6 +77,9 @@ describe("records", () => {
     const failed = decisionLines({ ...decision, outcome: { ok: false, ms: 40, message: "no room" } }, look);
     expect(failed.at(-1)).toBe("  result  failed after 40 ms: no room");
     expect(decisionLines({ ...decision, outcome: null }, look).at(-1)).toBe("  result  not ended yet");
+    expect(decisionLines({ ...decision, action: "wait", outcome: null }, look).join()).not.toContain(
+      "result",
+    );
   });
 
   it("lists events in columns and marks failures", () => {
