@@ -38,13 +38,15 @@ export class DcsMirror {
     this.#watch = this.#dcs.watch((event) => {
       switch (event.kind) {
         case "snapshot":
-          this.absorb(event.snapshot);
+          // Also one of a smaller revision: the store was put back from a backup, and the watch continues from there.
+          this.#replace(event.snapshot);
           return;
         case "changes": {
+          if (this.#state !== null && event.revision <= this.#state.revision) {
+            this.touch(); // a read was ahead of the watch and has it already
+            return;
+          }
           for (const [key, entry] of event.changes) {
-            const known = this.#entries.get(key);
-            // A transaction's own result may have been noted before its event arrives.
-            if (known !== undefined && event.revision < known.version) continue;
             if (entry === null) this.#entries.delete(key);
             else this.#entries.set(key, entry);
           }
@@ -71,6 +73,10 @@ export class DcsMirror {
       this.touch();
       return;
     }
+    this.#replace(snapshot);
+  }
+
+  #replace(snapshot: DcsSnapshot): void {
     this.#entries = new Map(snapshot.entries);
     this.#changed(snapshot.revision);
   }
