@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import { heldForMs } from "../cluster/policy.ts";
 import type { LeaseRecord } from "../cluster/records.ts";
 import type { Dcs, DcsTransaction } from "../dcs/dcs.ts";
 import { keys } from "../dcs/layout.ts";
@@ -108,18 +109,18 @@ describe("LeaseKeeper", () => {
     const { keeper, mirror, dcs, deadlines } = await keeperOf("db1");
     dcs.onTransact = () => (clock.ms += 700);
     await take(keeper, mirror);
-    expect(deadlines.at(-1)).toBe(1000 + ttlMs * 0.99);
+    expect(deadlines.at(-1)).toBe(1000 + heldForMs(ttlMs));
   });
 
   it("is lapsed after its own deadline, before an observer may act", async () => {
     const holder = await keeperOf("db1");
     await take(holder.keeper, holder.mirror);
     const observer = await keeperOf("db2");
-    clock.ms += ttlMs * 0.99;
+    clock.ms += heldForMs(ttlMs);
     await holder.mirror.refresh(1000);
     expect(holder.keeper.standing().kind).toBe("mine-lapsed");
     expect(observer.keeper.standing().kind).toBe("other");
-    clock.ms += ttlMs * 0.02 + 1;
+    clock.ms += ttlMs * 1.01 - heldForMs(ttlMs) + 1;
     expect(observer.keeper.standing().kind).toBe("expired");
   });
 
@@ -141,7 +142,7 @@ describe("LeaseKeeper", () => {
     dcs.loseReply = true;
     await keeper.renew();
     expect(keeper.standing().kind).toBe("mine");
-    expect(deadlines.at(-1)).toBe(2000 + ttlMs * 0.99);
+    expect(deadlines.at(-1)).toBe(2000 + heldForMs(ttlMs));
   });
 
   it("stops being the holder when another token is found in the store (P5)", async () => {
@@ -224,7 +225,7 @@ describe("LeaseKeeper", () => {
       throw new Fault("DCS_UNCERTAIN", "the reply was lost");
     };
     await keeper.renew();
-    expect(deadlines.at(-1)).toBe(1000 + ttlMs * 0.99);
+    expect(deadlines.at(-1)).toBe(1000 + heldForMs(ttlMs));
   });
 
   it("counts a lease that names it as run out when it could not renew it since its start (P2)", async () => {
@@ -232,7 +233,7 @@ describe("LeaseKeeper", () => {
     await take(before.keeper, before.mirror);
     const after = await keeperOf("db1");
     clock.ms += ttlMs;
-    expect(after.keeper.standing()).toMatchObject({ kind: "mine-lapsed", openMs: ttlMs * 0.01 });
+    expect(after.keeper.standing()).toMatchObject({ kind: "mine-lapsed", openMs: ttlMs - heldForMs(ttlMs) });
   });
 
   it("gives the lease up by releasing it, and refuses to change it afterwards", async () => {

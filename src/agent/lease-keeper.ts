@@ -1,4 +1,4 @@
-import { clockDrift } from "../cluster/policy.ts";
+import { clockDrift, heldForMs } from "../cluster/policy.ts";
 import type { LeaseRecord } from "../cluster/records.ts";
 import type { Versioned } from "../cluster/state.ts";
 import type { Standing } from "../cluster/view.ts";
@@ -85,7 +85,7 @@ export class LeaseKeeper {
     if (lease.state === "released")
       return { kind: "released", lease, mine: lease.holder === self, openMs: seenMs };
     if (lease.holder === self)
-      return { kind: "mine-lapsed", lease, openMs: Math.max(0, seenMs - lease.ttlMs * (1 - clockDrift)) };
+      return { kind: "mine-lapsed", lease, openMs: Math.max(0, seenMs - heldForMs(lease.ttlMs)) };
     const remainingMs = lease.ttlMs * (1 + clockDrift) - seenMs;
     return remainingMs > 0
       ? { kind: "other", lease, remainingMs }
@@ -160,7 +160,7 @@ export class LeaseKeeper {
     this.#sent = lease.renewal;
     const sent = clock.now();
     const bootOffset = clock.bootMs() - sent;
-    const deadline = instantAfter(sent, lease.ttlMs * (1 - clockDrift));
+    const deadline = instantAfter(sent, heldForMs(lease.ttlMs));
     // From the moment a shorter ttl is sent, the deadline is at most that of the shorter (P2).
     if (this.#held !== null && lease.ttlMs < this.#held.lease.ttlMs && deadline < this.#held.deadline)
       this.#hold({ ...this.#held, deadline });
