@@ -25,7 +25,8 @@ export const takeLease: Executor<{ kind: "take-lease"; resume: boolean }> = asyn
   const before = await mirror.refresh(timeoutMs);
   const lease = before.lease.value;
   if (!stillOpen(context, before)) return;
-  if (lease !== null && lease.holder !== options.node) {
+  // A holder that gave the lease up has ended its PostgreSQL itself: only one that fell silent is fenced.
+  if (lease !== null && lease.holder !== options.node && lease.state !== "released") {
     step("fence command");
     await runFenceCommand(context, lease.holder);
   }
@@ -178,9 +179,9 @@ function moveDone(context: AgentContext, state: ClusterState): DcsWrite[] {
       key: keys.moveOutcome,
       value: encodeRecord({
         id: move.id,
-        done: true,
+        done: planned,
         leader: context.options.node,
-        code: null,
+        code: planned ? null : ("SWITCHOVER_FAILED" satisfies FaultCode),
         message: planned ? `${self} is the primary now` : `${self} took over instead of ${move.candidate}`,
         at: context.clock.wall(),
       } satisfies MoveOutcome),

@@ -143,7 +143,10 @@ export class AgentFacade implements AgentService {
     const { mirror, dcs, settings, journal } = this.#context;
     const state = await mirror.refresh(dcsTimeoutMs(settings().ttlMs));
     if (state.move.value?.scheduledAt == null)
-      throw new Fault("NOT_FOUND", "No switchover is scheduled.", { detail: "Nothing was changed." });
+      throw new Fault("NOT_FOUND", "No switchover is scheduled.", {
+        detail: "Nothing was changed.",
+        hint: "See `pgherd status`.",
+      });
     const result = await dcs.transact(
       {
         checks: [{ key: keys.failover, version: state.move.version }],
@@ -209,6 +212,7 @@ export class AgentFacade implements AgentService {
     if (leader === null || view === null)
       throw new Fault("NO_LEADER", "No node leads, so there is nothing to copy from.", {
         detail: "Nothing was changed.",
+        hint: "Wait until a node leads: pgherd status --watch.",
       });
     const source = cloneSource(view, leader, input.fromLeader);
     if (input.dryRun) return { source };

@@ -6,7 +6,7 @@ import type { AgentContext } from "./context.ts";
 const outputBytes = 4096;
 
 /**
- * Runs the operator's fence command before another's lease is taken over. Its result is recorded and decides nothing: the
+ * Runs the operator's fence command before the lease of another that fell silent is taken over. Its result is recorded and decides nothing: the
  * lease has run out either way, and a command that hangs is ended at its limit.
  */
 export async function runFenceCommand(context: AgentContext, former: NodeName): Promise<void> {

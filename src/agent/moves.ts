@@ -55,6 +55,7 @@ function checkSource(
   if (input.leader !== null && input.leader !== leader)
     throw new Fault("SWITCHOVER_LEADER_MISMATCH", `${input.leader} is not the leader.`, {
       detail: `The leader is ${leader ?? "nobody"}. ${nothingChanged}`,
+      hint: "See `pgherd status`, and repeat the request if it is still wanted.",
     });
   if (input.kind === "failover" && input.candidate === null)
     throw new Fault("USAGE", "A failover needs the node that shall become primary.", {
@@ -71,7 +72,9 @@ function checkSource(
       hint: "Run `pgherd resume` first.",
     });
   const recorded = state.move.value;
-  if (recorded !== null)
+  // A switchover whose leader is gone cannot begin any more: the failover that a person asks for takes its place.
+  const replaced = input.kind === "failover" && leader === null && recorded?.leader != null;
+  if (recorded !== null && !replaced)
     throw new Fault(
       "SWITCHOVER_RUNNING",
       recorded.scheduledAt === null
@@ -89,14 +92,20 @@ function checkSource(
 
 function checkTime(context: AgentContext, input: MoveInput): void {
   if (input.scheduledAt === null) return;
-  if (input.kind === "failover") throw new Fault("SWITCHOVER_TIME", "A failover cannot be scheduled.");
+  if (input.kind === "failover")
+    throw new Fault("SWITCHOVER_TIME", "A failover cannot be scheduled.", {
+      detail: nothingChanged,
+      hint: "Leave the time out; or schedule a switchover.",
+    });
   if (!/(Z|[+-]\d\d:?\d\d)$/.test(input.scheduledAt) || Number.isNaN(Date.parse(input.scheduledAt)))
     throw new Fault("SWITCHOVER_TIME", `"${input.scheduledAt}" is not a point of time with its offset.`, {
+      detail: nothingChanged,
       hint: "Write it like 2026-11-21T02:00:00+01:00.",
     });
   if (Date.parse(input.scheduledAt) <= Date.parse(context.clock.wall()))
     throw new Fault("SWITCHOVER_TIME", `${input.scheduledAt} has passed.`, {
       detail: `Here it is ${context.clock.wall()}. ${nothingChanged}`,
+      hint: "Name a time to come, or none to switch over now.",
     });
 }
 
@@ -105,7 +114,10 @@ function namedCandidate(records: readonly NodeRecord[], wanted: string, leader: 
   const record = records.find((known) => known.name === name);
   if (record === undefined) throw unknownNode(wanted, records);
   if (record.name === leader)
-    throw new Fault("SWITCHOVER_CANDIDATE_IS_LEADER", `${wanted} leads already.`, { detail: nothingChanged });
+    throw new Fault("SWITCHOVER_CANDIDATE_IS_LEADER", `${wanted} leads already.`, {
+      detail: nothingChanged,
+      hint: "Name another node, or none: then the best candidate takes over.",
+    });
   return record.name;
 }
 
@@ -281,6 +293,7 @@ export async function carryOutMove(
   if (result.outcome === "conflict")
     throw new Fault("SWITCHOVER_RUNNING", "Another switchover was asked for at the same moment.", {
       detail: nothingChanged,
+      hint: "See `pgherd status`, and repeat the request if it is still wanted.",
     });
   if (input.scheduledAt !== null) {
     context.journal.event("switchover_scheduled", true, `switchover to ${plan.to} at ${input.scheduledAt}`, {

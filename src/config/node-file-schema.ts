@@ -235,7 +235,10 @@ export const nodeFileSchema = z.strictObject({
   api: api.meta({ description: "The HTTP API of the agent." }).prefault({}),
   hooks: z.array(hook).max(100).meta({ description: "Programs run after events." }).default([]),
   fence_command: fenceCommand
-    .meta({ description: "Run before this node takes over from another leader." })
+    .meta({
+      description:
+        "Run before this node takes over from a leader that fell silent; not after one that handed over.",
+    })
     .optional(),
   bootstrap: bootstrap.meta({ description: "Used once, by the node that creates the cluster." }).prefault({}),
   log: log.meta({ description: "The agent's log." }).prefault({}),
