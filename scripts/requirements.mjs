@@ -45,6 +45,12 @@ function program(name, packages, what = name) {
   return { what, packages, present: () => onPath(name) };
 }
 
+/** The library that shows one process a wrong clock. */
+function hasFaketime() {
+  const places = readdirSync("/usr/lib", { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return places.some(({ name }) => existsSync(join("/usr/lib", name, "faketime/libfaketime.so.1")));
+}
+
 /**
  * Everything needed to run pgherd; with `tests` also what only the tests drive.
  * @returns {Requirement[]}
@@ -70,6 +76,7 @@ export function requirements({ tests }) {
       program("haproxy", ["haproxy"]),
       program("patronictl", ["patroni", "python3-etcd"]),
       program("openssl", ["openssl"]),
+      { what: "libfaketime", packages: ["libfaketime"], present: hasFaketime },
     );
   return list;
 }
