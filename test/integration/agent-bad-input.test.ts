@@ -259,6 +259,23 @@ describe("beside a running node", () => {
   });
 });
 
+test("of two agents with one name that begin at the same moment, one makes the cluster and the other is refused", async () => {
+  reportOnFailure();
+  const one = await lab.prepare({ cluster: "twins", node: "db1" });
+  const other = await lab.prepare({ cluster: "twins", node: "db1b" });
+  other.rewrite({ node: "db1" });
+  one.start();
+  other.start();
+  const loser = await Promise.race([one, other].map((agent) => agent.exit().then(() => agent)));
+  const winner = loser === one ? other : one;
+  expect(await loser.exit()).toMatchObject({ code: 78 });
+  expect(loser.log()).toContain("[NODE_NAME_IN_USE]");
+  await winner.reaches("running");
+  expect(await winner.status()).toMatchObject({ leader: "db1", token: 1, timeline: 1 });
+  expect(() => statSync(loser.dataDir)).toThrow(/ENOENT/);
+  await winner.stop();
+});
+
 describe("a source without room", () => {
   test("for WAL senders or slots is named as the reason, and the copy is made when there is room", async () => {
     reportOnFailure();

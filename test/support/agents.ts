@@ -201,8 +201,8 @@ async function prepareAgent(
     exit: async () => ({ code: (await agent.process().ended).code, log: agent.log() }),
     status: async () => (await agent.request("GET", "/v1/status")).json() as Promise<ClusterStatus>,
     self: async () => {
-      const found = (await agent.status()).nodes.find((node) => node.name === request.node);
-      if (found === undefined) throw new Error(`${request.node} is not in its own status`);
+      const found = (await agent.status()).nodes.find((node) => node.name === file["node"]);
+      if (found === undefined) throw new Error(`${String(file["node"])} is not in its own status`);
       return found;
     },
     events: async () =>
