@@ -75,6 +75,7 @@ export const bootstrap: Executor<{ kind: "bootstrap" }> = async ({ context, step
     settings,
   });
   step("starting");
+  context.notebook.startedToWrite = true;
   await instance.startPrimary(settings, options.startTimeoutMs, permission(context));
   const started = await instance.inspect();
   if (started.kind !== "running" || started.sql === null)

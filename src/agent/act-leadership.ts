@@ -2,7 +2,7 @@ import type { HistoryEntry, LeaseRecord, MoveOutcome, ReleaseFacts } from "../cl
 import { currentToken, highestTimeline, type ClusterState } from "../cluster/state.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { encodePatroniHistory, encodeRecord, keys } from "../dcs/layout.ts";
-import { Fault, type FaultCode } from "../values/fault.ts";
+import { Fault, toFault, type FaultCode } from "../values/fault.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
 import { nextTimeline, nextToken, type NodeName, type Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
@@ -249,10 +249,10 @@ export const handover: Executor<{ kind: "handover"; candidate: NodeName | null }
   const facts = await instance.inspect();
   let lsn: Lsn | null = null;
   if (facts.kind === "running" && facts.sql?.inRecovery === true) lsn = facts.sql.lsn;
-  else if (facts.kind !== "empty" && facts.kind !== "unusable") {
+  else {
     await instance.kill();
     step("reading the end of WAL");
-    lsn = (await instance.endOfWal())?.lsn ?? null;
+    lsn = facts.kind === "empty" || facts.kind === "unusable" ? null : await endOfOwnWal(context);
   }
   step("releasing");
   await release(context, "crash", action.candidate, lsn);
@@ -282,6 +282,7 @@ export const switchover: Executor<{ kind: "switchover"; candidate: NodeName }> =
   }
   execution.step("starting as standby");
   const upstream = upstreamAddress(context, action.candidate);
+  context.notebook.startedToWrite = false;
   await context.instance.startStandby(upstream, postgresSettings(context), 0);
   context.notebook.upstream = action.candidate;
   context.journal.event("demoted", true, `${context.options.node} follows ${action.candidate}`, {
@@ -297,13 +298,22 @@ async function stopAndRelease({ context, step, signal }: Execution, candidate: N
   step("stopping");
   await instance.stop("fast", options.stopTimeoutMs);
   step("reading the end of WAL");
-  const lsn = (await instance.endOfWal())?.lsn ?? null;
+  const lsn = await endOfOwnWal(context);
   step("releasing");
   await release(context, "switchover", candidate, lsn);
 }
 
 /** What a leader does when its agent ends: a clean stop, and the lease to whoever streams. */
 export async function releaseForShutdown(context: AgentContext, candidate: NodeName | null): Promise<void> {
-  const lsn = (await context.instance.endOfWal())?.lsn ?? null;
-  await release(context, "shutdown", candidate, lsn);
+  await release(context, "shutdown", candidate, await endOfOwnWal(context));
+}
+
+/** Where the WAL here ends; null when it cannot be read: a lease is not kept from the others because of that. */
+async function endOfOwnWal(context: AgentContext): Promise<Lsn | null> {
+  try {
+    return (await context.instance.endOfWal())?.lsn ?? null;
+  } catch (thrown) {
+    context.log("error", "postgres.end_of_wal_failed", { ...toFault(thrown).report() });
+    return null;
+  }
 }

@@ -35,6 +35,7 @@ export const stopForeign: Executor<{ kind: "stop-foreign" }> = async ({ context 
 export const startPrimary: Executor<{ kind: "start-primary" }> = async ({ context }) => {
   const { instance, notebook, options } = context;
   try {
+    notebook.startedToWrite = true;
     await instance.startPrimary(postgresSettings(context), options.startTimeoutMs, permission(context));
     notebook.succeeded("start");
     context.journal.event("postgres_started", true, "PostgreSQL runs as primary", { role: "primary" });
@@ -58,6 +59,7 @@ async function beginStandby(context: AgentContext, upstream: NodeName | null): P
   try {
     const address =
       upstream === null || !mayStream(context.options.tags) ? null : upstreamAddress(context, upstream);
+    notebook.startedToWrite = false;
     const outcome = await instance.startStandby(address, postgresSettings(context), options.startTimeoutMs);
     notebook.upstream = address === null ? null : upstream;
     notebook.succeeded("start");
@@ -301,6 +303,7 @@ export const restart: Executor<{ kind: "restart" }> = async ({ context, step }) 
     step("stopping");
     await instance.stop("fast", options.stopTimeoutMs);
     step("starting");
+    context.notebook.startedToWrite = wasPrimary;
     if (wasPrimary)
       await instance.startPrimary(postgresSettings(context), options.startTimeoutMs, permission(context));
     else {

@@ -109,6 +109,7 @@ export class Agent {
   async #waitForName(): Promise<void> {
     const { mirror, instance, clock, keeper, notebook } = this.#context;
     const name = new NodeNameClaim(this.#context);
+    const since = clock.now();
     while (this.#running) {
       this.#woken = false;
       const facts = await instance.inspect();
@@ -123,7 +124,21 @@ export class Agent {
       }
       // Whoever ends the agent meanwhile does not wait for a name: the rounds carry that out, and write nothing.
       if (notebook.request?.request.kind === "shutdown") return;
+      if (elapsedMs(since, clock.now()) > this.#context.settings().ttlMs) await this.#endUnleased(facts);
       await this.#sleep();
+    }
+  }
+
+  /** No lease that an agent before this one held can still run: a primary must not either (P2), guard or not. */
+  async #endUnleased(facts: PostgresFacts): Promise<void> {
+    if (facts.kind !== "running" || !facts.ours || facts.sql?.inRecovery !== false) return;
+    const { instance, journal, log } = this.#context;
+    try {
+      const ms = Math.round(await instance.kill());
+      const message = "PostgreSQL was ended: no lease could be renewed since the agent started";
+      journal.event("fenced", true, message, { ms });
+    } catch (thrown) {
+      log("error", "act.failed", { action: "fence", ...toFault(thrown).report() });
     }
   }
 
@@ -177,6 +192,7 @@ export class Agent {
     ) {
       if (notebook.problem !== null) journal.event("problem_solved", true, notebook.problem.message);
       notebook.problem = null;
+      notebook.succeeded("rejoin");
     }
     const at = this.#note(decision, view);
     if (steady.has(action.kind) || this.#isSettled(action, view)) return;
@@ -194,7 +210,7 @@ export class Agent {
     if (action.kind === "ballot") return ballot?.token === action.token && upstream === null;
     return (
       action.kind === "follow" &&
-      view.postgres.kind === "running" &&
+      (view.postgres.kind === "running" || view.postgres.kind === "starting") &&
       upstream === action.upstream &&
       ballot === null
     );

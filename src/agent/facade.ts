@@ -28,6 +28,9 @@ import type {
 } from "./service.ts";
 import { changeSettings, settingsView } from "./settings-change.ts";
 
+/** How long a reinit that was asked for may take to begin. */
+const reinitWaitMs = 60_000;
+
 /** What the outside reaches of an agent: pictures from memory, requests handed to the loop. */
 export class AgentFacade implements AgentService {
   readonly identity: AgentService["identity"];
@@ -217,11 +220,14 @@ export class AgentFacade implements AgentService {
     const source = cloneSource(view, leader, input.fromLeader);
     if (input.dryRun) return { source };
     this.#checkFree();
-    this.#context.notebook.request = {
-      request: { kind: "reinit", fromLeader: input.fromLeader },
-      done: () => undefined,
-    };
-    this.#context.wake();
+    const { notebook, timers, wake } = this.#context;
+    const request: LocalRequest = { kind: "reinit", fromLeader: input.fromLeader };
+    // One that cannot begin soon is forgotten: long after, when this node has led meanwhile, nobody would expect it.
+    const timer = timers.after(reinitWaitMs, () => {
+      if (notebook.request?.request === request) notebook.request = null;
+    });
+    notebook.request = { request, done: () => timer.cancel() };
+    wake();
     return { source };
   }
 

@@ -327,7 +327,9 @@ async function waitForMove(
         outcome.code !== null && outcome.code in faultCatalogue
           ? (outcome.code as FaultCode)
           : "SWITCHOVER_FAILED";
-      throw new Fault(code, outcome.message, { detail: nothingChanged });
+      throw new Fault(code, outcome.message, {
+        ...(outcome.leader === plan.from && { detail: nothingChanged }),
+      });
     }
     await context.timers.sleep(20);
   }

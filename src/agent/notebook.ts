@@ -1,5 +1,5 @@
 import type { LocalRequest, RetryView } from "../cluster/view.ts";
-import type { Ballot, NodeProblem, OperationProgress } from "../cluster/records.ts";
+import type { Ballot, NodeProblem, OperationProgress, PostgresRole } from "../cluster/records.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Lsn } from "../values/lsn.ts";
 import type { NodeName } from "../values/names.ts";
@@ -35,6 +35,10 @@ export class Notebook {
   streamingSince: Instant | null = null;
   notStreamingSince: Instant | null = null;
   startingSince: Instant | null = null;
+  /** What the postmaster with this number was when it answered last, or was started as; null = unknown. */
+  postmaster: { readonly pid: number; readonly role: PostgresRole | null } | null = null;
+  /** The postmaster that this agent started last was started able to write. */
+  startedToWrite = false;
   request: PendingRequest | null = null;
   ballot: Ballot | null = null;
   problem: NodeProblem | null = null;

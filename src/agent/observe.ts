@@ -48,6 +48,11 @@ function noteStreaming(context: AgentContext, facts: PostgresFacts, now: Instant
   notebook.streamingSince = streaming ? (notebook.streamingSince ?? now) : null;
   notebook.notStreamingSince = sql === null || streaming ? null : (notebook.notStreamingSince ?? now);
   notebook.startingSince = facts.kind === "running" && sql === null ? (notebook.startingSince ?? now) : null;
+  if (facts.kind !== "running") notebook.postmaster = null;
+  else if (sql !== null)
+    notebook.postmaster = { pid: facts.postmasterPid, role: sql.inRecovery ? "standby" : "primary" };
+  else if (notebook.postmaster?.pid !== facts.postmasterPid)
+    notebook.postmaster = { pid: facts.postmasterPid, role: notebook.startedToWrite ? "primary" : null };
   if (sql === null) return;
   if (sql.inRecovery) {
     notebook.standbys = [];
@@ -92,7 +97,9 @@ function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant
     case "running": {
       if (facts.sql === null) {
         const since = notebook.startingSince ?? now;
-        return { kind: "starting", ours: facts.ours, forMs: elapsedMs(since, now) };
+        const role = notebook.postmaster?.role ?? null;
+        const upstream = notebook.upstream ?? null;
+        return { kind: "starting", ours: facts.ours, role, upstream, forMs: elapsedMs(since, now) };
       }
       const { sql } = facts;
       const since = notebook.notStreamingSince;

@@ -111,7 +111,13 @@ const postgres: fc.Arbitrary<LocalPostgres> = fc.oneof(
     clean: fc.boolean(),
     remnants: fc.boolean(),
   }),
-  fc.record({ kind: fc.constant("starting" as const), ours: fc.boolean(), forMs: age }),
+  fc.record({
+    kind: fc.constant("starting" as const),
+    ours: fc.boolean(),
+    role: fc.constantFrom(null, "primary" as const, "standby" as const),
+    upstream: maybeName,
+    forMs: age,
+  }),
   fc.record({
     kind: fc.constant("running" as const),
     ours: fc.constantFrom(true, true, true, false),
@@ -292,7 +298,8 @@ describe("decide", () => {
     holds(
       fc.property(view, (given) => {
         const { postgres: local, standing } = given;
-        if (local.kind !== "running" || local.role !== "primary" || !local.ours) return;
+        if ((local.kind !== "running" && local.kind !== "starting") || local.role !== "primary") return;
+        if (!local.ours) return;
         const fenced =
           ["other", "expired", "released", "none"].includes(standing.kind) ||
           (standing.kind === "mine-lapsed" && standing.openMs > 0);
@@ -369,7 +376,9 @@ describe("decide", () => {
       fc.property(view, (given) => {
         const decision = decide(given);
         if (decision.action.kind !== "take-lease") return;
-        if (given.policy.paused) expect(decision.rule).toBe("E-01");
+        const { standing } = given;
+        const switched = standing.kind === "released" && standing.lease.release?.kind === "switchover";
+        if (given.policy.paused && !switched) expect(decision.rule).toBe("E-01");
         if (given.policy.failover === "manual") expect(["E-01", "E-02", "E-04"]).toContain(decision.rule);
       }),
     );
@@ -410,6 +419,234 @@ describe("decide", () => {
           expect(["wait", "fence", "stop-foreign", "alarm"]).toContain(decide(given).action.kind);
       }),
     );
+  });
+});
+
+/** A view in which nothing is special, with what a test is about. */
+function plain(parts: {
+  standing: Standing;
+  postgres: LocalPostgres;
+  view?: Partial<View>;
+  move?: ClusterState["move"]["value"];
+  initialization?: "absent" | "bootstrapping";
+}): View {
+  const [base] = fc.sample(
+    view.filter((given) => given.cluster !== null && given.self === "db1"),
+    { numRuns: 1, seed: 1 },
+  );
+  const cluster = base!.cluster!;
+  const none = { failures: 0, waitMs: 0 };
+  return {
+    ...base!,
+    tags: {
+      nofailover: false,
+      noloadbalance: false,
+      clonefrom: false,
+      nosync: false,
+      replicatefrom: null,
+      failoverPriority: 1,
+      free: {},
+    },
+    policy: { ...base!.policy, paused: false, failover: "automatic" },
+    dcs: { reachable: true, silentMs: 10 },
+    cluster: {
+      ...cluster,
+      initialization: {
+        value:
+          parts.initialization === undefined
+            ? { kind: "initialized", systemIdentifier: identifier }
+            : { kind: parts.initialization },
+        version: 1,
+      },
+      nodes: new Map(
+        [...cluster.nodes]
+          .filter(([name]) => name === "db1")
+          .map(([name, node]) => [name, { ...node, value: { ...node.value, ballot: null } }]),
+      ),
+      move: { value: parts.move ?? null, version: 1 },
+    },
+    standing: parts.standing,
+    postgres: parts.postgres,
+    others: [],
+    provisional: false,
+    operation: null,
+    request: null,
+    moveDueMs: parts.move == null ? null : 0,
+    retry: { start: none, rejoin: none, clone: none, promote: none },
+    ...parts.view,
+  };
+}
+
+describe("what must not stay as it is", () => {
+  const lease: LeaseRecord = {
+    holder: "db1" as NodeName,
+    token: 4 as FencingToken,
+    renewal: 7,
+    ttlMs: 5000,
+    state: "serving",
+    timeline: 2 as Timeline,
+    reservedTimeline: 2 as Timeline,
+    lsn: null,
+    servingSince: null,
+    release: null,
+  };
+  const mine: Standing = { kind: "mine", lease, remainingMs: 4000 };
+  const standby: LocalPostgres = {
+    kind: "running",
+    ours: true,
+    role: "standby",
+    systemIdentifier: identifier,
+    timeline: 2 as Timeline,
+    lsn: lsnFromBytes(0x3000000n),
+    streaming: false,
+    upstream: null,
+    silentMs: 100,
+  };
+  const paused = (given: View): View => ({ ...given, policy: { ...given.policy, paused: true } });
+  const failing = (waitMs: number): View["retry"] => {
+    const none = { failures: 0, waitMs: 0 };
+    const thrice = { failures: 3, waitMs };
+    return { start: thrice, rejoin: none, clone: none, promote: thrice };
+  };
+
+  it("a holder without data gives the lease up", () => {
+    expect(decide(plain({ standing: mine, postgres: { kind: "empty" } })).action.kind).toBe("handover");
+  });
+
+  it("a bootstrap that fails is tried again with waits, by another first", () => {
+    const elected: Standing = { ...mine, lease: { ...lease, state: "elected" } };
+    const given = plain({ standing: elected, postgres: { kind: "empty" }, initialization: "bootstrapping" });
+    expect(decide(given).action.kind).toBe("bootstrap");
+    expect(decide({ ...given, retry: failing(100) }).action.kind).toBe("wait");
+    const record = given.cluster!.nodes.get("db1" as NodeName)!.value;
+    const others = [{ record: { ...record, name: "db2" as NodeName }, heardMs: 10 }];
+    expect(decide({ ...given, retry: failing(100), others }).action.kind).toBe("handover");
+    const released: Standing = {
+      kind: "released",
+      lease: {
+        ...elected.lease,
+        state: "released",
+        release: { kind: "crash", candidate: null, at },
+      },
+      mine: true,
+      openMs: 10,
+    };
+    expect(decide({ ...given, standing: released, retry: failing(100) }).action.kind).toBe("wait");
+    expect(decide({ ...given, standing: released }).action.kind).toBe("claim-bootstrap");
+  });
+
+  it("no cluster is founded beside a leader when only the mark of its foundation is missing", () => {
+    const standing: Standing = {
+      kind: "other",
+      lease: { ...lease, holder: "db2" as NodeName },
+      remainingMs: 1,
+    };
+    const stopped: LocalPostgres = {
+      kind: "stopped",
+      systemIdentifier: identifier,
+      timeline: 2 as Timeline,
+      wasPrimary: true,
+      clean: true,
+      remnants: false,
+    };
+    for (const local of [stopped, { kind: "empty" } as const])
+      expect(decide(plain({ standing, postgres: local, initialization: "absent" })).action.kind).toBe(
+        "alarm",
+      );
+    expect(decide(plain({ standing: mine, postgres: stopped, initialization: "absent" })).rule).toBe("L-41");
+  });
+
+  it("a node whose promotion failed lets others come first, then tries again", () => {
+    const elected: Standing = { ...mine, lease: { ...lease, state: "elected" } };
+    const given = plain({ standing: elected, postgres: standby });
+    expect(decide({ ...given, retry: failing(100) }).action.kind).toBe("handover");
+    expect(decide({ ...given, retry: failing(0) }).action.kind).toBe("promote");
+    const expired: Standing = { kind: "expired", lease: { ...lease, holder: "db2" as NodeName }, openMs: 10 };
+    const open = { ...given, standing: expired };
+    const kind = (retry: View["retry"]): string => decide({ ...open, retry }).action.kind;
+    expect(kind(failing(100))).toBe("wait");
+    expect(kind(failing(0))).toBe("ballot");
+  });
+
+  it("a failover asked for to a node that is away is refused", () => {
+    const standing: Standing = {
+      kind: "expired",
+      lease: { ...lease, holder: "db2" as NodeName },
+      openMs: 10,
+    };
+    const move = {
+      id: "m",
+      leader: null,
+      candidate: "db3" as NodeName,
+      scheduledAt: null,
+      acceptLoss: false,
+    };
+    const given = plain({ standing, postgres: standby, move });
+    const manual = { ...given, policy: { ...given.policy, failover: "manual" as const } };
+    for (const seen of [given, manual, paused(given)]) expect(decide(seen).action.kind).toBe("refuse-move");
+  });
+
+  it("a switchover whose time makes no sense is refused", () => {
+    const move = {
+      id: "m",
+      leader: null,
+      candidate: null,
+      scheduledAt: "soon" as WallTime,
+      acceptLoss: false,
+    };
+    const primary: LocalPostgres = { ...standby, role: "primary" };
+    const given = plain({ standing: mine, postgres: primary, move, view: { moveDueMs: NaN } });
+    expect(decide(given).action.kind).toBe("refuse-move");
+  });
+
+  it("a switchover in pause ends with a primary", () => {
+    const released: LeaseRecord = {
+      ...lease,
+      holder: "db2" as NodeName,
+      state: "released",
+      lsn: standby.lsn,
+      release: { kind: "switchover", candidate: "db1" as NodeName, at },
+    };
+    const standing: Standing = { kind: "released", lease: released, mine: false, openMs: 10 };
+    expect(decide(paused(plain({ standing, postgres: standby }))).action.kind).toBe("take-lease");
+    const gone = { ...released, release: { kind: "switchover" as const, candidate: "db3" as NodeName, at } };
+    const later = { ...standing, lease: gone, openMs: 4000 };
+    expect(decide(paused(plain({ standing: later, postgres: standby }))).action.kind).toBe("ballot");
+    const crashed = { ...gone, release: { ...gone.release, kind: "crash" as const } };
+    const crash = { ...later, lease: crashed };
+    expect(decide(paused(plain({ standing: crash, postgres: standby }))).action.kind).toBe("wait");
+  });
+
+  it("what a person asks one node for is carried out in pause too", () => {
+    const standing: Standing = {
+      kind: "other",
+      lease: { ...lease, holder: "db2" as NodeName },
+      remainingMs: 1,
+    };
+    const request = { kind: "restart" as const };
+    expect(decide(paused(plain({ standing, postgres: standby, view: { request } }))).action.kind).toBe(
+      "restart",
+    );
+  });
+
+  it("a cluster whose lease record is missing says so", () => {
+    expect(decide(plain({ standing: { kind: "none" }, postgres: standby })).action.kind).toBe("alarm");
+  });
+
+  it("a primary that does not answer any more is ended with the lease; a standby that starts is pointed at the leader", () => {
+    const standing: Standing = {
+      kind: "other",
+      lease: { ...lease, holder: "db2" as NodeName },
+      remainingMs: 1,
+    };
+    const starting = { kind: "starting" as const, ours: true, forMs: 5000, upstream: null };
+    expect(decide(plain({ standing, postgres: { ...starting, role: "primary" } })).action.kind).toBe("fence");
+    const pointed = decide(plain({ standing, postgres: { ...starting, role: null } }));
+    expect(pointed.action).toEqual({ kind: "follow", upstream: "db2" });
+    const upstream = "db2" as NodeName;
+    const long = { ...starting, role: null, upstream, forMs: 60_000 };
+    expect(decide(plain({ standing, postgres: { ...long, forMs: 2000 } })).action.kind).toBe("wait");
+    expect(decide(plain({ standing, postgres: long })).action.kind).toBe("alarm");
   });
 });
 

@@ -1,25 +1,52 @@
 import type { Rule } from "./action.ts";
 import { cloneSource, mayBecomePrimary } from "./candidates.ts";
 import { awayAfterMs } from "./policy.ts";
+import type { View } from "./view.ts";
+
+/** Whether nothing says that the cluster was ever founded. */
+function unfounded(view: View): boolean {
+  return view.cluster?.initialization.value.kind === "absent";
+}
 
 /** From nothing to a data directory: making the cluster, adopting what is here, or copying from the leader. */
 export const bootstrapRules: readonly Rule[] = [
   {
     id: "B-01",
     summary: "the node that won the bootstrap makes the cluster's data",
-    answer: (view) =>
-      view.standing.kind === "mine" && view.cluster?.initialization.value.kind === "bootstrapping"
+    answer: (view) => {
+      if (view.standing.kind !== "mine" || view.cluster?.initialization.value.kind !== "bootstrapping")
+        return null;
+      const { failures, waitMs } = view.retry.start;
+      if (waitMs === 0)
+        return {
+          action: { kind: "bootstrap" },
+          why: "this node holds the first lease and the cluster has no data yet",
+        };
+      return failures >= 3 && view.others.length > 0
         ? {
-            action: { kind: "bootstrap" },
-            why: "this node holds the first lease and the cluster has no data yet",
+            action: { kind: "handover", candidate: null },
+            why: `it failed ${failures} times; another shall try`,
           }
-        : null,
+        : { action: { kind: "wait" }, why: "the last try failed a moment ago" };
+    },
+  },
+  {
+    id: "B-06",
+    summary: "a cluster with a leader is not founded again when the record of its foundation is missing",
+    answer: (view) => {
+      if (!unfounded(view) || view.standing.kind !== "other") return null;
+      if (view.postgres.kind !== "empty" && view.postgres.kind !== "stopped") return null;
+      const message = "the key initialize is missing from the DCS or cannot be understood";
+      const hint = "Put the system identifier of the leader's data there.";
+      const why = `${message}, and ${view.standing.lease.holder} leads`;
+      return { action: { kind: "alarm", code: "DCS_GARBAGE", message, hint }, why };
+    },
   },
   {
     id: "B-02",
     summary: "a node that has data does not let an empty one found the cluster",
     answer: (view) => {
-      if (view.cluster?.initialization.value.kind !== "absent" || view.postgres.kind !== "empty") return null;
+      if (!unfounded(view) || view.standing.kind === "mine" || view.postgres.kind !== "empty") return null;
       const withData = view.others.find(
         (node) => node.record.systemIdentifier !== null && node.heardMs <= awayAfterMs(view.policy.ttlMs),
       );
@@ -34,9 +61,11 @@ export const bootstrapRules: readonly Rule[] = [
     id: "B-03",
     summary: "without a cluster, an empty node contends for making it",
     answer: (view) => {
-      if (view.cluster?.initialization.value.kind !== "absent" || view.postgres.kind !== "empty") return null;
+      if (!unfounded(view) || view.standing.kind === "mine" || view.postgres.kind !== "empty") return null;
       if (!mayBecomePrimary(view.tags))
         return { action: { kind: "wait" }, why: "the tags exclude this node from leading" };
+      if (view.retry.start.waitMs > 0)
+        return { action: { kind: "wait" }, why: "the last try failed a moment ago" };
       return { action: { kind: "claim-bootstrap" }, why: "the cluster has no data yet" };
     },
   },
@@ -44,8 +73,7 @@ export const bootstrapRules: readonly Rule[] = [
     id: "B-04",
     summary: "without a cluster, a node with a former primary's data founds it",
     answer: (view) => {
-      if (view.cluster?.initialization.value.kind !== "absent" || view.postgres.kind !== "stopped")
-        return null;
+      if (!unfounded(view) || view.standing.kind === "mine" || view.postgres.kind !== "stopped") return null;
       if (view.postgres.wasPrimary)
         return { action: { kind: "adopt" }, why: "the data directory was a primary's" };
       const message = "the data directory was a standby's, and no primary of its cluster has registered";
@@ -59,6 +87,8 @@ export const bootstrapRules: readonly Rule[] = [
     answer: (view) => {
       const usable = view.postgres.kind === "empty" || (view.postgres.kind === "stopped" && view.provisional);
       if (view.cluster?.initialization.value.kind !== "bootstrapping" || !usable) return null;
+      if (view.retry.start.waitMs > 0)
+        return { action: { kind: "wait" }, why: "the last try failed a moment ago" };
       if (
         view.standing.kind === "expired" ||
         view.standing.kind === "released" ||
@@ -99,6 +129,8 @@ export const bootstrapRules: readonly Rule[] = [
     id: "C-02",
     summary: "an empty node waits for a leader to copy from",
     answer: (view) =>
-      view.postgres.kind === "empty" ? { action: { kind: "wait" }, why: "no leader serves yet" } : null,
+      view.postgres.kind === "empty" && view.standing.kind !== "mine"
+        ? { action: { kind: "wait" }, why: "no leader serves yet" }
+        : null,
   },
 ];

@@ -1,6 +1,7 @@
 import { formatLsn, lsnDistance } from "../values/lsn.ts";
 import type { Rule, Verdict } from "./action.ts";
 import { electionOf, mayBecomePrimary, type Election } from "./candidates.ts";
+import { awayAfterMs } from "./policy.ts";
 import type { LeaseRecord } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 import type { View } from "./view.ts";
@@ -60,8 +61,14 @@ export const electionRules: readonly Rule[] = [
       const move = view.cluster?.move.value ?? null;
       if (standing === null || view.cluster === null || !view.dcs.reachable) return null;
       if (move?.candidate !== view.self || move.leader !== null) return null;
+      if (view.postgres.kind === "empty" || view.retry.start.failures >= 3) {
+        const message = `${view.self} has no PostgreSQL that could be promoted`;
+        return { action: { kind: "refuse-move", code: "SWITCHOVER_FAILED", message }, why: message };
+      }
       if (view.postgres.kind === "stopped")
-        return { action: { kind: "start-standby", upstream: null }, why: "to be promoted it must run first" };
+        return view.retry.start.waitMs > 0
+          ? { action: { kind: "wait" }, why: "the last start failed a moment ago" }
+          : { action: { kind: "start-standby", upstream: null }, why: "to be promoted it must run first" };
       if (view.postgres.kind !== "running" || view.postgres.role !== "standby") return null;
       const election = electionOf(view, view.cluster);
       if (election.own === null)
@@ -77,6 +84,21 @@ export const electionRules: readonly Rule[] = [
         };
       }
       return { action: { kind: "take-lease", resume: false }, why: "an operator asked for this node", facts };
+    },
+  },
+  {
+    id: "E-12",
+    summary:
+      "a failover that was asked for to a node that is away is refused, so that another can be asked for",
+    answer: (view) => {
+      const move = view.cluster?.move.value ?? null;
+      if (open(view) === null || !view.dcs.reachable || move === null) return null;
+      const { leader, candidate } = move;
+      if (leader !== null || candidate === null || candidate === view.self) return null;
+      const node = view.others.find((other) => other.record.name === candidate);
+      if (node !== undefined && node.heardMs <= awayAfterMs(view.policy.ttlMs)) return null;
+      const message = `${candidate} is away`;
+      return { action: { kind: "refuse-move", code: "SWITCHOVER_FAILED", message }, why: message };
     },
   },
   {
@@ -171,6 +193,9 @@ export const electionRules: readonly Rule[] = [
     answer: (view) => {
       if (open(view) === null || view.cluster === null || view.postgres.kind !== "running") return null;
       const election = electionOf(view, view.cluster);
+      const { failures, waitMs } = view.retry.promote;
+      if (election.own === null && failures >= 3 && waitMs > 0)
+        return { action: { kind: "wait" }, why: "promoting failed here a moment ago: others come first" };
       return election.own === null
         ? { action: { kind: "ballot", token: election.token }, why: `to report for token ${election.token}` }
         : null;
@@ -194,6 +219,17 @@ export const electionRules: readonly Rule[] = [
       open(view) === null || view.cluster === null || view.postgres.kind !== "running"
         ? null
         : ranking(view, view.cluster),
+  },
+  {
+    id: "E-13",
+    summary: "a cluster whose lease is missing from the DCS, and with it the last token, needs a person",
+    answer: (view) => {
+      if (view.standing.kind !== "none" || view.cluster?.initialization.value.kind !== "initialized")
+        return null;
+      const message = "the record of the lease is missing from the DCS or cannot be understood";
+      const hint = "Put the key pgherd/lease back from a backup of the DCS.";
+      return { action: { kind: "alarm", code: "NO_LEADER", message, hint }, why: message };
+    },
   },
   {
     id: "E-11",

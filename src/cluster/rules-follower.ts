@@ -2,6 +2,9 @@ import type { Rule } from "./action.ts";
 import { cloneSource, upstreamFor } from "./candidates.ts";
 import { examineAfterMs } from "./policy.ts";
 
+/** A postmaster needs a moment before it may be told to read its configuration again. */
+const repointAfterMs = 1000;
+
 /** What a node does while another holds a live lease. */
 export const followerRules: readonly Rule[] = [
   {
@@ -83,10 +86,19 @@ export const followerRules: readonly Rule[] = [
   },
   {
     id: "F-11",
-    summary: "a standby that is starting is waited for",
-    answer: (view) =>
-      view.standing.kind === "other" && view.postgres.kind === "starting"
-        ? { action: { kind: "wait" }, why: "PostgreSQL is starting" }
-        : null,
+    summary: "a standby that is starting is pointed at its upstream, which may have the WAL it waits for",
+    answer: (view) => {
+      if (view.standing.kind !== "other" || view.postgres.kind !== "starting") return null;
+      const { forMs, upstream } = view.postgres;
+      const wanted = upstreamFor(view, view.standing.lease.holder);
+      if (forMs > repointAfterMs && wanted !== upstream)
+        return { action: { kind: "follow", upstream: wanted }, why: "recovery may wait for WAL" };
+      const why = `PostgreSQL has been starting for ${Math.round(forMs / 1000)} s`;
+      if (forMs <= view.policy.primaryStartTimeoutMs) return { action: { kind: "wait" }, why };
+      const message = "PostgreSQL has been recovering for long and does not answer yet";
+      const hint =
+        "See its log: it may replay a lot of WAL, or wait for WAL that is gone (then: pgherd reinit).";
+      return { action: { kind: "alarm", code: "POSTGRES_UNREACHABLE", message, hint }, why };
+    },
   },
 ];

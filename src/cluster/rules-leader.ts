@@ -1,3 +1,4 @@
+import type { FaultCode } from "../values/fault.ts";
 import { lsnDistance } from "../values/lsn.ts";
 import type { Rule, Verdict } from "./action.ts";
 import { bestStreamingStandby, mayBecomePrimary } from "./candidates.ts";
@@ -19,32 +20,16 @@ export const leaderMoveRules: readonly Rule[] = [
 ];
 
 function switchoverVerdict(view: View, wanted: View["self"] | null): Verdict {
-  const refuse = (
-    code: "SWITCHOVER_NO_CANDIDATE" | "SWITCHOVER_CANDIDATE_EXCLUDED" | "SWITCHOVER_CANDIDATE_LAGGING",
-    message: string,
-  ): Verdict => ({
+  const refuse = (code: Extract<FaultCode, `SWITCHOVER_${string}`>, message: string): Verdict => ({
     action: { kind: "refuse-move", code, message },
     why: message,
   });
   const leader = view.cluster?.move.value?.leader ?? null;
+  if (Number.isNaN(view.moveDueMs))
+    return refuse("SWITCHOVER_TIME", "the time of the switchover cannot be understood");
   if (leader !== null && leader !== view.self)
-    return {
-      action: {
-        kind: "refuse-move",
-        code: "SWITCHOVER_LEADER_MISMATCH",
-        message: `${leader} is not the leader any more`,
-      },
-      why: `${leader} is not the leader any more`,
-    };
-  if (wanted === view.self)
-    return {
-      action: {
-        kind: "refuse-move",
-        code: "SWITCHOVER_CANDIDATE_IS_LEADER",
-        message: `${wanted} leads already`,
-      },
-      why: `${wanted} leads already`,
-    };
+    return refuse("SWITCHOVER_LEADER_MISMATCH", `${leader} is not the leader any more`);
+  if (wanted === view.self) return refuse("SWITCHOVER_CANDIDATE_IS_LEADER", `${wanted} leads already`);
   if (wanted === null) {
     const best = bestStreamingStandby(view, view.policy.maxLagOnFailoverBytes);
     return best === null
@@ -82,10 +67,11 @@ export const leaderRules: readonly Rule[] = [
     answer: (view) => {
       if (view.standing.kind !== "mine" || view.standing.lease.state !== "elected") return null;
       if (view.postgres.kind !== "running" || view.postgres.role !== "standby") return null;
-      if (view.retry.promote.failures >= 3)
+      const { failures, waitMs } = view.retry.promote;
+      if (failures >= 3 && waitMs > 0)
         return {
           action: { kind: "handover", candidate: null },
-          why: "the promotion failed three times; another shall try",
+          why: `the promotion failed ${failures} times in a row; another shall try`,
         };
       const timeline = view.standing.lease.timeline;
       return {

@@ -1,23 +1,46 @@
 import type { Rule } from "./action.ts";
 import { electionRules } from "./rules-election.ts";
-import { leaderMoveRules } from "./rules-leader.ts";
+import { followerRules } from "./rules-follower.ts";
+import { leaderMoveRules, leaderRules } from "./rules-leader.ts";
+
+/** Rules for what a person asked this very node for. */
+const requests = ["L-20", "F-01", "F-02"];
+/** Rules for a failover that a person asked for. */
+const named = ["E-01", "E-12"];
+
+/** A switchover asked for in pause is brought to its end, with or without its candidate: it leaves no cluster without a primary. */
+const succession = electionRules
+  .filter((rule) => !named.includes(rule.id))
+  .map((rule): Rule => ({
+    ...rule,
+    summary: `after a switchover in pause: ${rule.summary}`,
+    answer: (view) =>
+      view.standing.kind === "released" && view.standing.lease.release?.kind === "switchover"
+        ? rule.answer(view)
+        : null,
+  }));
 
 /** In pause only what a person asked for by name happens. */
 export const pausedRules: readonly Rule[] = [
   ...leaderMoveRules,
-  ...electionRules.filter((rule) => rule.id === "E-01"),
+  ...[...leaderRules, ...followerRules].filter((rule) => requests.includes(rule.id)),
+  ...electionRules.filter((rule) => named.includes(rule.id)),
+  ...succession,
   {
     id: "P-01",
     summary: "a promotion that was begun is finished",
     answer: (view) => {
       if (view.standing.kind !== "mine" || view.standing.lease.state !== "elected") return null;
       if (view.postgres.kind !== "running") return null;
-      return view.postgres.role === "standby"
-        ? {
-            action: { kind: "promote", timeline: view.standing.lease.timeline },
-            why: "elected before the pause",
-          }
-        : { action: { kind: "declare-serving" }, why: "promoted before the pause" };
+      const { timeline } = view.standing.lease;
+      if (view.postgres.role === "standby")
+        return { action: { kind: "promote", timeline }, why: "elected before the pause" };
+      return view.postgres.timeline === timeline
+        ? { action: { kind: "declare-serving" }, why: "promoted before the pause" }
+        : {
+            action: { kind: "fence" },
+            why: `on timeline ${view.postgres.timeline} instead of ${timeline}`,
+          };
     },
   },
   {

@@ -24,7 +24,9 @@ export const safetyRules: readonly Rule[] = [
     id: "S-02",
     summary: "a primary without the lease is ended (P1, P5)",
     answer: (view) => {
-      if (view.postgres.kind !== "running" || view.postgres.role !== "primary" || !view.postgres.ours)
+      const local = view.postgres;
+      // One that does not answer may still acknowledge what is under way.
+      if ((local.kind !== "running" && local.kind !== "starting") || local.role !== "primary" || !local.ours)
         return null;
       const standing = view.standing;
       switch (standing.kind) {

@@ -87,7 +87,15 @@ export type LocalPostgres =
       readonly remnants: boolean;
     }
   /** A postmaster runs, but does not answer (yet). */
-  | { readonly kind: "starting"; readonly ours: boolean; readonly forMs: number }
+  | {
+      readonly kind: "starting";
+      readonly ours: boolean;
+      /** What this very postmaster was when it answered last, or was started as; null = unknown. */
+      readonly role: PostgresRole | null;
+      /** The node its configuration points to; null = nowhere or unknown. */
+      readonly upstream: NodeName | null;
+      readonly forMs: number;
+    }
   | {
       readonly kind: "running";
       readonly ours: boolean;
