@@ -73,7 +73,7 @@ export const clusterSettingsSchema = z.strictObject({
   ttl: duration(
     {
       description:
-        "Length of the leader lease: how long a dead host can stay the leader. Renewed five times in that time.",
+        "Length of the leader lease: how long a dead host can stay the leader. Renewed five times in that time. Below 5s let etcd elect its own leader faster too (`--heartbeat-interval=50 --election-timeout=500`), or its loss moves the primary.",
     },
     { min: "2s", max: "5min" },
   ).prefault("5s"),

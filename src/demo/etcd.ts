@@ -22,6 +22,8 @@ export async function startMember(demo: DemoFile, member: DemoMember, host: Demo
     ...["--listen-peer-urls", member.peer, "--initial-advertise-peer-urls", member.peer],
     ...["--initial-cluster", initial, "--initial-cluster-state", "new"],
     ...["--initial-cluster-token", demo.etcd.token],
+    // A short lease must outlive an election of the store: on one machine that needs no second to be noticed.
+    ...["--heartbeat-interval", "50", "--election-timeout", "500"],
     ...["--auto-compaction-mode", "periodic", "--auto-compaction-retention", "10m"],
     ...["--logger", "zap", "--log-outputs", "stderr"],
   ];

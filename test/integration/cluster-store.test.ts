@@ -8,8 +8,7 @@ import { startLedger } from "../support/ledger.ts";
 import { signal, waitFor } from "../support/process.ts";
 
 const run = promisify(execFile);
-/** The default. With less than etcd needs to elect a leader of its own, the loss of that one would move the primary. */
-const ttlMs = 5000;
+const ttlMs = 3000;
 const prefix = "/service/demo/";
 
 let cluster: TestCluster;
