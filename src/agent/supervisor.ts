@@ -21,10 +21,12 @@ export async function supervise(
   const [program, ...rest] = command;
   if (program === undefined) return 2;
   const state: { child: ChildProcess | null; ending: boolean } = { child: null, ending: false };
+  const told = new AbortController();
   const goesOn = (): boolean => !state.ending;
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {
       state.ending = true;
+      told.abort();
       state.child?.kill(signal);
     });
   for (const signal of ["SIGHUP", "SIGUSR2"] as const) process.on(signal, () => state.child?.kill(signal));
@@ -35,7 +37,7 @@ export async function supervise(
     const code = await exitOf(state.child);
     if (!goesOn() || (code !== null && final.has(code))) return code ?? 0;
     if (nowMs() - started > stableMs) waitMs = firstWaitMs;
-    await timers.sleep(waitMs);
+    await timers.sleep(waitMs, told.signal);
   }
   return 0;
 }
