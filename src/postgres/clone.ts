@@ -1,5 +1,6 @@
 import { readdir, rm } from "node:fs/promises";
 import { Fault, toFault } from "../values/fault.ts";
+import { conninfo, silenceLimits } from "./configuration.ts";
 import { readControlData } from "./control-data.ts";
 import {
   canBeSwapped,
@@ -118,9 +119,14 @@ async function copy(
   const args = [
     "-D",
     target,
-    `--host=${source.host}`,
-    `--port=${source.port}`,
-    `--username=${at.secrets().replication.user}`,
+    `--dbname=${conninfo({
+      host: source.host,
+      port: String(source.port),
+      user: at.secrets().replication.user,
+      application_name: source.applicationName,
+      connect_timeout: "5",
+      ...silenceLimits,
+    })}`,
     "--no-password",
     "--checkpoint=fast",
     "--wal-method=stream",
@@ -134,7 +140,7 @@ async function copy(
     timers: at.timers,
     timeoutMs: longestCopyMs,
     signal: options.signal,
-    env: { PGPASSFILE: at.files.toolPassfile, PGAPPNAME: source.applicationName, PGCONNECT_TIMEOUT: "5" },
+    env: { PGPASSFILE: at.files.toolPassfile },
     onStderr: (text) => {
       const progress = parseCopyProgress(text);
       if (progress !== null) options.onProgress(progress);

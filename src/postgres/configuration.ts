@@ -152,13 +152,17 @@ function receiverConnection(at: Installation, upstream: Upstream): Readonly<Reco
     user: at.secrets().replication.user,
     passfile: at.files.receiverPassfile,
     application_name: upstream.applicationName,
-    // A silent upstream is given up after about 11 s, an unreachable one as soon as the address changes.
-    keepalives_idle: "5",
-    keepalives_interval: "2",
-    keepalives_count: "3",
-    tcp_user_timeout: "10000",
+    ...silenceLimits,
   };
 }
+
+/** libpq: a host that went silent is given up after about 11 s; the system's own limit is two hours. */
+export const silenceLimits: Readonly<Record<string, string>> = {
+  keepalives_idle: "5",
+  keepalives_interval: "2",
+  keepalives_count: "3",
+  tcp_user_timeout: "10000",
+};
 
 /** A libpq connection string with every value quoted. */
 export function conninfo(values: Readonly<Record<string, string>>): string {

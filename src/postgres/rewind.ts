@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { Fault, toFault } from "../values/fault.ts";
 import type { Lsn } from "../values/lsn.ts";
 import { elapsedMs } from "../values/time.ts";
-import { conninfo } from "./configuration.ts";
+import { conninfo, silenceLimits } from "./configuration.ts";
 import { readControlData } from "./control-data.ts";
 import { removeStandbySignal, writeStandbySignal } from "./data-directory.ts";
 import { saveDiscardedWal } from "./discarded-wal.ts";
@@ -157,6 +157,7 @@ function sourceConninfo(at: Installation, source: Upstream): string {
     dbname: "postgres",
     application_name: "pgherd rewind",
     connect_timeout: "5",
+    ...silenceLimits,
   });
 }
 
