@@ -34,6 +34,18 @@ describe("switchover under load", () => {
   );
 
   scenario(
+    "asked for in pause is brought to its end",
+    () => cluster,
+    async (_, before) => {
+      const [candidate = ""] = before.standbys;
+      await cluster.json("pause", "--yes");
+      await cluster.json("switchover", "--to", candidate, "--yes");
+      await cluster.json("resume", "--yes");
+      expect(await cluster.settled()).toMatchObject({ primary: candidate, timeline: before.timeline + 1 });
+    },
+  );
+
+  scenario(
     "is refused with the reason when it makes no sense, and nothing changes",
     () => cluster,
     async (_, before) => {
