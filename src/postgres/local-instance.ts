@@ -120,12 +120,16 @@ async function inspect(
     if (running !== null) return await inspectRunning(on, running);
     if (directory.kind === "empty") return { kind: "empty" };
     const control = await readControl(at.dataDir);
+    const remnants = instanceProcesses(at.dataDir).length > 0;
+    // What runs now may be a server that was started since the first look.
+    const started = remnants ? await postmaster.find() : null;
+    if (started !== null) return await inspectRunning(on, started);
     return {
       kind: "stopped",
       control,
       walTimeline: await timelineOfWal(walDirectory(at.dataDir), control),
       standbySignal: await hasStandbySignal(at.dataDir),
-      remnants: instanceProcesses(at.dataDir).length > 0,
+      remnants,
     };
   } catch (error) {
     return { kind: "unusable", fault: toFault(error) };

@@ -108,7 +108,9 @@ export class Postmaster {
       const identity = { pid: child.pid, startTicks: processFacts(child.pid)?.startTicks ?? 0 };
       child.once("exit", () => this.#died(identity));
       this.#watch(identity, true);
-      await writeDurably(files.postmaster, JSON.stringify({ ...identity, bootId: bootId(), raised }));
+      // Known as ours from its first moment on: a look at the same time must not take it for a remnant or a foreign one.
+      this.#recorded = { ...identity, bootId: bootId(), raised };
+      await writeDurably(files.postmaster, JSON.stringify(this.#recorded));
       return identity;
     } finally {
       await log.close();
@@ -215,7 +217,7 @@ export class Postmaster {
   /** The record of the last start; read once for each process, since this is asked in every round. */
   async #record(pid: number | undefined): Promise<StartRecord | null> {
     const known = this.#recorded;
-    if (known !== null && known.pid === pid && isAlive(known)) return known;
+    if (known !== null && known.pid === (pid ?? known.pid) && isAlive(known)) return known;
     this.#recorded = await this.#readRecord();
     return this.#recorded;
   }
