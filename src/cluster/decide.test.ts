@@ -629,6 +629,27 @@ describe("what must not stay as it is", () => {
     );
   });
 
+  it("a releaser resumes in place only on the very timeline it gave up (I4)", () => {
+    const released: LeaseRecord = {
+      ...lease,
+      state: "released",
+      release: { kind: "crash", candidate: null, at },
+    };
+    const standing: Standing = { kind: "released", lease: released, mine: true, openMs: 4000 };
+    const resumed = (timeline: number): string => {
+      const stopped = {
+        kind: "stopped" as const,
+        systemIdentifier: identifier,
+        clean: false,
+        remnants: false,
+      };
+      const local = { ...stopped, timeline: timeline as Timeline, wasPrimary: true };
+      return decide(plain({ standing, postgres: local })).action.kind;
+    };
+    expect(resumed(2)).toBe("take-lease");
+    expect(resumed(1)).toBe("start-standby");
+  });
+
   it("a cluster whose lease record is missing says so", () => {
     expect(decide(plain({ standing: { kind: "none" }, postgres: standby })).action.kind).toBe("alarm");
   });

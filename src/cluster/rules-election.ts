@@ -144,6 +144,7 @@ export const electionRules: readonly Rule[] = [
         return null;
       if (view.postgres.kind !== "stopped" || !view.postgres.wasPrimary || view.retry.start.failures >= 3)
         return null;
+      if (view.postgres.timeline !== standing.lease.timeline) return null;
       if (standing.openMs < view.policy.handoverWaitMs)
         return { action: { kind: "wait" }, why: "a standby that has everything may take over" };
       return {
