@@ -27,7 +27,7 @@ export const clockDrift = 0.01;
  * What ending every process of PostgreSQL may take on a busy machine (P3): part of the deadline, so that the last one is
  * gone when an observer may act. Measured: 5 to 120 ms.
  */
-export function stopBudgetMs(ttlMs: number): number {
+function stopBudgetMs(ttlMs: number): number {
   return Math.min(200, ttlMs * 0.05);
 }
 

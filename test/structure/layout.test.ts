@@ -9,6 +9,8 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const longFiles: Readonly<Record<string, string>> = {
   "src/cluster/decide.test.ts": "one table of situations and answers, read from top to bottom",
   "src/api/patroni/routes.test.ts": "every path in every situation of a node, as one table",
+  "test/integration/cluster-operations.test.ts":
+    "all that an operator asks of one cluster, which costs seconds to form",
   "src/dcs/dcs.contract.ts": "the whole contract of the store in one place",
 };
 

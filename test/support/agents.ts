@@ -247,7 +247,7 @@ async function prepareAgent(
 }
 
 /** Runs the product's program to its end. */
-export async function runProgram(args: readonly string[], env: Record<string, string> = {}): Promise<Ended> {
+async function runProgram(args: readonly string[], env: Record<string, string> = {}): Promise<Ended> {
   try {
     const done = await run(process.execPath, [program, ...args], {
       env: { ...process.env, NO_COLOR: "1", ...env },
