@@ -35,6 +35,7 @@ export class Notebook {
   streamingSince: Instant | null = null;
   notStreamingSince: Instant | null = null;
   startingSince: Instant | null = null;
+  unusableSince: Instant | null = null;
   /** What the postmaster with this number was when it answered last, or was started as; null = unknown. */
   postmaster: { readonly pid: number; readonly role: PostgresRole | null } | null = null;
   /** The postmaster that this agent started last was started able to write. */

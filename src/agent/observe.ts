@@ -45,6 +45,7 @@ function noteStreaming(context: AgentContext, facts: PostgresFacts, now: Instant
   const { notebook } = context;
   const sql = facts.kind === "running" ? facts.sql : null;
   const streaming = sql !== null && isStreaming(sql);
+  notebook.unusableSince = facts.kind === "unusable" ? (notebook.unusableSince ?? now) : null;
   notebook.streamingSince = streaming ? (notebook.streamingSince ?? now) : null;
   notebook.notStreamingSince = sql === null || streaming ? null : (notebook.notStreamingSince ?? now);
   notebook.startingSince = facts.kind === "running" && sql === null ? (notebook.startingSince ?? now) : null;
@@ -80,7 +81,11 @@ function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant
     case "empty":
       return { kind: "empty" };
     case "unusable":
-      return { kind: "unusable", ...facts.fault.report() };
+      return {
+        kind: "unusable",
+        ...facts.fault.report(),
+        forMs: elapsedMs(notebook.unusableSince ?? now, now),
+      };
     case "stopped": {
       const { control } = facts;
       const inRecovery =

@@ -8,6 +8,8 @@ import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
 const everyMs = 5000;
+/** A copy that has streamed for this long is proven. */
+const provenAfterMs = 60_000;
 
 /**
  * The small things a running node needs from time to time: the slots of the other members (on every node that may lead, so
@@ -17,6 +19,7 @@ export class Upkeep {
   readonly #context: AgentContext;
   readonly #lastSeen = new Map<string, Instant>();
   #running = false;
+  #forgotten = false;
   #lastRun: Instant | null = null;
   #members = "";
   #settings = "";
@@ -65,6 +68,7 @@ export class Upkeep {
     }
     await instance.syncSlots(this.#wantedSlots(inRecovery, replayed));
     notebook.oldestWalLsn = await instance.oldestWalLsn();
+    await this.#forgetRetired();
   }
 
   /** Brings PostgreSQL's configuration to the settings in force; after a start of the agent also what was missed meanwhile. */
@@ -83,6 +87,16 @@ export class Upkeep {
     if (notebook.appliedSettings === version) return;
     notebook.appliedSettings = version;
     this.#context.wake();
+  }
+
+  /** A node that has streamed for a while has proven its copy: of what was set aside before, the last is kept (I6). */
+  async #forgetRetired(): Promise<void> {
+    const { notebook, instance, clock } = this.#context;
+    const since = notebook.streamingSince;
+    if (since === null) this.#forgotten = false;
+    if (this.#forgotten || since === null || elapsedMs(since, clock.now()) < provenAfterMs) return;
+    await instance.forgetRetired();
+    this.#forgotten = true;
   }
 
   /** Outside tools take a member key for a living node: the leader removes those of nodes that are not heard any more. */

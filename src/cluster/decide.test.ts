@@ -102,7 +102,12 @@ const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
 
 const postgres: fc.Arbitrary<LocalPostgres> = fc.oneof(
   fc.constant<LocalPostgres>({ kind: "empty" }),
-  fc.constant<LocalPostgres>({ kind: "unusable", code: "DATA_DIR_NOT_WRITABLE", message: "not writable" }),
+  fc.constant<LocalPostgres>({
+    kind: "unusable",
+    code: "DATA_DIR_NOT_WRITABLE",
+    message: "not writable",
+    forMs: 6000,
+  }),
   fc.record({
     kind: fc.constant("stopped" as const),
     systemIdentifier: fc.constantFrom(identifier, identifier, identifier, foreign),

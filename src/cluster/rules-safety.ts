@@ -58,12 +58,32 @@ export const safetyRules: readonly Rule[] = [
     },
   },
   {
+    id: "S-07",
+    summary: "a holder whose data directory cannot be used for a whole ttl gives the lease up",
+    answer: (view) => {
+      const local = view.postgres;
+      if (local.kind !== "unusable" || view.standing.kind !== "mine" || view.operation !== null) return null;
+      if (local.forMs < view.policy.ttlMs || view.policy.paused) return null;
+      return {
+        action: { kind: "handover", candidate: null },
+        why: local.message,
+        facts: { code: local.code },
+      };
+    },
+  },
+  {
     id: "S-03",
     summary: "a data directory that cannot be used is left alone",
     answer: (view) =>
       view.postgres.kind === "unusable" && view.request?.kind !== "shutdown"
         ? {
-            action: { ...view.postgres, kind: "alarm" },
+            action: {
+              kind: "alarm",
+              code: view.postgres.code,
+              message: view.postgres.message,
+              detail: view.postgres.detail ?? null,
+              hint: view.postgres.hint ?? null,
+            },
             why: view.postgres.message,
           }
         : null,

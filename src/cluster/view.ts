@@ -74,6 +74,7 @@ export type LocalPostgres =
       readonly message: string;
       readonly detail?: string | null;
       readonly hint?: string | null;
+      readonly forMs: number;
     }
   | {
       readonly kind: "stopped";

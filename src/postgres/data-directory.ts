@@ -132,11 +132,14 @@ export async function canBeSwapped(at: Installation): Promise<boolean> {
   return own === null || own.dev === (await stat(parent)).dev;
 }
 
-/** Deletes every directory set aside. */
+/** Deletes what was set aside, all but the last: what is discarded is kept until something newer is (I6). @returns the paths */
 export async function deleteRetired(at: Installation): Promise<readonly string[]> {
-  const directories = await retiredDirectories(at);
-  for (const directory of directories) await rm(directory, { recursive: true, force: true, maxRetries: 2 });
-  return directories;
+  const directories = await Promise.all(
+    (await retiredDirectories(at)).map(async (path) => ({ path, at: (await stat(path)).ctimeMs })),
+  );
+  const older = directories.sort((a, b) => b.at - a.at).slice(1);
+  for (const { path } of older) await rm(path, { recursive: true, force: true, maxRetries: 2 });
+  return older.map(({ path }) => path);
 }
 
 /** Removes lock files whose process is gone: PostgreSQL would take any process that now has its number for a server. */

@@ -285,7 +285,8 @@ describe("without automatic failover", () => {
       );
       expect((await cluster.lease()).token).toBe(token);
       const { nodes } = await cluster.status(first(before));
-      expect(nodes.find((node) => node.name === first(before))?.problem).toMatchObject({ code: "NO_LEADER" });
+      // The most advanced of them reports it: which one that is, the last bytes decide.
+      expect(nodes.map((node) => node.problem?.code)).toContain("NO_LEADER");
       await cluster.start(before.primary);
       const after = await cluster.settled();
       expect(after.primary).toBe(before.primary);
