@@ -341,6 +341,10 @@ describe("a primary and its copies", () => {
   });
 
   test("a copy replaces an old data directory only when it is complete, and the old one is kept until told", async () => {
+    const kept = (): string[] =>
+      readdirSync(c.dir)
+        .filter((name) => name.startsWith("data"))
+        .sort();
     await c.instance.kill();
     const stopped = new AbortController();
     stopped.abort();
@@ -355,24 +359,16 @@ describe("a primary and its copies", () => {
     await expect(called).rejects.toMatchObject({ code: "PROGRAM_FAILED" });
     expect(await inspected(c.instance, "stopped")).toMatchObject({ standbySignal: true });
     await cloneFrom(c, b);
-    expect(
-      readdirSync(c.dir)
-        .filter((name) => name.startsWith("data"))
-        .sort(),
-    ).toEqual(["data", "data.retired-1"]);
+    expect(kept()).toEqual(["data", "data.retired-1"]);
     await c.instance.startStandby(b.asUpstream("c"), plainSettings, 30_000);
     await streamsFrom(c, b);
     // The last one stays: what it holds and nobody else has may still be wanted (I6).
     await c.instance.forgetRetired();
-    expect(
-      readdirSync(c.dir)
-        .filter((name) => name.startsWith("data"))
-        .sort(),
-    ).toEqual(["data", "data.retired-1"]);
+    expect(kept()).toEqual(["data", "data.retired-1"]);
     await c.instance.stop("fast", 20_000);
     await c.instance.retireDataDirectory();
     await c.instance.forgetRetired();
-    expect(readdirSync(c.dir).filter((name) => name.startsWith("data"))).toEqual(["data.retired-2"]);
+    expect(kept()).toEqual(["data.retired-2"]);
   });
 
   test("a copy that is called off half way leaves nothing behind", async () => {
