@@ -18,9 +18,9 @@ const reclone = z
     attempts: wholeNumber(
       {
         description:
-          "How many copies of one node are tried in a row before it waits for a person; 0 = none is made by itself.",
+          "How many copies of one node may fail in a row before that is reported as a problem; further ones follow at max_wait.",
       },
-      0,
+      1,
       100,
     ).default(3),
     wait: duration(
