@@ -60,7 +60,7 @@ const settings = fc.record(
     ttl: fc.integer({ min: 2, max: 300 }),
     pause: fc.boolean(),
     failover: fc.constantFrom("automatic", "manual"),
-    reclone: fc.record({ attempts: fc.integer({ min: 0, max: 9 }) }),
+    reclone: fc.record({ attempts: fc.integer({ min: 1, max: 9 }) }),
     postgresql: fc.record({
       parameters: fc.dictionary(
         fc.constantFrom("jit", "work_mem", "a.b"),
