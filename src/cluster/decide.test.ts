@@ -634,6 +634,22 @@ describe("what must not stay as it is", () => {
     );
   });
 
+  it("an elected node that does not come up for too long gives the lease to others, if there are any", () => {
+    const elected: Standing = { ...mine, lease: { ...lease, state: "elected" } };
+    const others = [...fc.sample(recordFor("db2" as NodeName), { numRuns: 1, seed: 1 })].map((record) => ({
+      record,
+      heardMs: 10,
+    }));
+    const after = (forMs: number, there: View["others"]): string => {
+      const starting = { kind: "starting" as const, ours: true, role: null, upstream: null, forMs };
+      return decide(plain({ standing: elected, postgres: starting, view: { others: there } })).action.kind;
+    };
+    const limitMs = plain({ standing: elected, postgres: standby }).policy.primaryStartTimeoutMs;
+    expect(after(limitMs + 1, others)).toBe("handover");
+    expect(after(limitMs - 1, others)).toBe("wait");
+    expect(after(limitMs + 1, [])).toBe("wait");
+  });
+
   it("a releaser resumes in place only on the very timeline it gave up (I4)", () => {
     const released: LeaseRecord = {
       ...lease,
