@@ -148,7 +148,16 @@ export function resolveNodeConfig(
 }
 
 function resolveTags(tags: NodeFile["tags"]): Tags {
-  const { nofailover, noloadbalance, clonefrom, nosync, replicatefrom, failover_priority, ...free } = tags;
+  const {
+    nofailover,
+    noloadbalance,
+    clonefrom,
+    nosync,
+    nostream,
+    replicatefrom,
+    failover_priority,
+    ...free
+  } = tags;
   return {
     nofailover,
     noloadbalance,
@@ -156,7 +165,7 @@ function resolveTags(tags: NodeFile["tags"]): Tags {
     nosync,
     replicatefrom: replicatefrom ?? null,
     failoverPriority: failover_priority,
-    free,
+    free: nostream ? { ...free, nostream } : free,
   };
 }
 

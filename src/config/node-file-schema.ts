@@ -24,6 +24,9 @@ const knownTags = {
   noloadbalance: flag({ description: "Is not offered to readers." }).default(false),
   clonefrom: flag({ description: "Is the preferred source of copies." }).default(false),
   nosync: flag({ description: "Is never a synchronous standby." }).default(false),
+  nostream: flag({
+    description: "Never streams: its WAL is shipped by other means (postgresql.restore_command).",
+  }).default(false),
   replicatefrom: nodeName({ description: "Streams from this node instead of the leader." }).optional(),
   failover_priority: wholeNumber(
     { description: "Among equally advanced nodes the highest becomes primary; 0 or less = never." },
