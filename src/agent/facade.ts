@@ -303,7 +303,17 @@ export class AgentFacade implements AgentService {
         this.#reach(record.name, "postgres", record.host, record.port),
       ];
     });
-    return Promise.all(asked);
+    return [...(await Promise.all(asked)), ...this.#replicationReach()];
+  }
+
+  /** The replication channel is known without asking: a standby uses it to its upstream, and to nobody else. */
+  #replicationReach(): Reach[] {
+    const own = this.#record.latest;
+    if (own?.upstream == null) return [];
+    const problem = own.streaming ? null : `${own.name} is ${own.state}`;
+    return [
+      { from: own.name, to: own.upstream, channel: "replication", ok: own.streaming, ms: null, problem },
+    ];
   }
 
   #reach(to: NodeName, channel: Reach["channel"], host: string, port: number): Promise<Reach> {
