@@ -82,7 +82,6 @@ export async function startAgent(parts: DaemonParts): Promise<Daemon> {
     timers,
     self: config.node,
     ttlMs: () => settings().ttlMs,
-    companions: () => [],
     onDeadline: (deadline, bootOffset) => {
       guarded = true;
       if (deadline !== null) guard?.arm(deadline, bootOffset);

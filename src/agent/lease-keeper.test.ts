@@ -82,7 +82,6 @@ describe("LeaseKeeper", () => {
       timers: systemTimers,
       self: name as NodeName,
       ttlMs: () => ttlMs,
-      companions: () => [],
       onDeadline: (deadline) => deadlines.push(deadline),
       wake: () => undefined,
       log: () => undefined,

@@ -25,8 +25,6 @@ export interface LeaseKeeperOptions {
   readonly timers: Timers;
   readonly self: NodeName;
   readonly ttlMs: () => number;
-  /** What a renewal carries besides: this node's own records, when they changed. */
-  readonly companions: () => readonly DcsWrite[];
   /**
    * Told after every change of the own deadline; null = not the holder (any more). `bootOffset` is by how much the boot clock
    * was ahead of the monotonic one when the renewal was sent: any more since then was spent suspended. Re-arms the guard.
@@ -138,7 +136,7 @@ export class LeaseKeeper {
       if (own === null) return;
       const lease = { ...own.lease, renewal: own.lease.renewal + 1, ttlMs: this.#options.ttlMs() };
       try {
-        await this.#write(lease, own.version, { checks: [], writes: this.#options.companions() });
+        await this.#write(lease, own.version, nothingElse);
       } catch (thrown) {
         if (!(thrown instanceof Fault)) throw thrown;
         this.#options.log("lease.renewal_failed", { code: thrown.code, message: thrown.message });

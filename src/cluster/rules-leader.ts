@@ -59,6 +59,12 @@ function switchoverVerdict(view: View, wanted: View["self"] | null): Verdict {
   };
 }
 
+/** The stopped PostgreSQL of a holder that served; null when this node is none. */
+function diedServing(view: View): Extract<View["postgres"], { kind: "stopped" }> | null {
+  const serves = view.standing.kind === "mine" && view.standing.lease.state === "serving";
+  return serves && view.postgres.kind === "stopped" ? view.postgres : null;
+}
+
 /** What the holder of the lease does. */
 export const leaderRules: readonly Rule[] = [
   {
@@ -147,12 +153,7 @@ export const leaderRules: readonly Rule[] = [
     id: "L-40",
     summary: "a holder whose PostgreSQL died hands over when a standby streamed from it (P7)",
     answer: (view) => {
-      if (
-        view.standing.kind !== "mine" ||
-        view.standing.lease.state !== "serving" ||
-        view.postgres.kind !== "stopped"
-      )
-        return null;
+      if (diedServing(view) === null) return null;
       if (view.policy.failover === "manual") return null;
       const candidate = bestStreamingStandby(view, view.policy.maxLagOnFailoverBytes);
       if (candidate === null) return null;
@@ -167,17 +168,13 @@ export const leaderRules: readonly Rule[] = [
     id: "L-41",
     summary: "a holder whose PostgreSQL died restarts it in place when nobody can take over",
     answer: (view) => {
-      if (
-        view.standing.kind !== "mine" ||
-        view.standing.lease.state !== "serving" ||
-        view.postgres.kind !== "stopped"
-      )
-        return null;
+      const died = diedServing(view);
+      if (died === null) return null;
       if (view.retry.start.failures >= 3 && view.policy.failover === "automatic" && view.others.length > 0)
         return { action: { kind: "handover", candidate: null }, why: "PostgreSQL did not start three times" };
       if (view.retry.start.waitMs > 0)
         return { action: { kind: "wait" }, why: "the last start failed a moment ago" };
-      return view.postgres.wasPrimary
+      return died.wasPrimary
         ? { action: { kind: "start-primary" }, why: "no standby can take over" }
         : { action: { kind: "handover", candidate: null }, why: "the data directory is a standby's" };
     },
