@@ -7,6 +7,8 @@ export function postgresSettings(context: AgentContext): PostgresSettings {
   const { postgresql } = context.settings();
   return {
     parameters: { ...postgresql.parameters, ...options.parameters },
+    synchronousStandbyNames: "",
+    admission: "everyone",
     hba: postgresql.hba,
     restoreCommand: options.restoreCommand ?? postgresql.restoreCommand,
     recoveryMinApplyDelayMs: options.recoveryMinApplyDelayMs,

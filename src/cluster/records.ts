@@ -1,5 +1,5 @@
 import type { Lsn } from "../values/lsn.ts";
-import type { FencingToken, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
+import type { FencingToken, Member, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 
 /**
@@ -38,8 +38,8 @@ export interface ReleaseFacts {
 /** One entry of the durability record: every commit acknowledged under it is flushed on `primary` and on W of `members`. */
 export interface DurabilityEntry {
   readonly token: FencingToken;
-  readonly primary: NodeName;
-  readonly members: readonly NodeName[];
+  readonly primary: Member;
+  readonly members: readonly Member[];
   readonly required: number;
 }
 

@@ -8,6 +8,7 @@ import { nodeStates, type HistoryEntry, type NodeRecord } from "../cluster/recor
 import type { ClusterState, Initialization, Versioned } from "../cluster/state.ts";
 import { formatLsn, parseLsn, type Lsn } from "../values/lsn.ts";
 import {
+  parseMember,
   parseNodeName,
   parseSystemIdentifier,
   parseTimeline,
@@ -56,6 +57,7 @@ function brandedNumber<T>(parse: (value: number) => T | undefined, what: string)
 
 const nodeName = branded(parseNodeName, "node name");
 const lsn = branded(parseLsn, "WAL position");
+const member = branded(parseMember, "member (node/incarnation)");
 const systemIdentifier = branded(parseSystemIdentifier, "system identifier");
 const timeline = brandedNumber(parseTimeline, "timeline number");
 const token = brandedNumber(parseToken, "token");
@@ -154,7 +156,7 @@ const historySchema = z.array(
 
 const durabilitySchema = z
   .array(
-    z.object({ token, primary: nodeName, members: z.array(nodeName), required: z.number().int().min(0) }),
+    z.object({ token, primary: member, members: z.array(member).max(64), required: z.number().int().min(0) }),
   )
   .max(8);
 

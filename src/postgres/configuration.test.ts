@@ -40,6 +40,8 @@ const at: Installation = {
 };
 const settings: PostgresSettings = {
   parameters: {},
+  synchronousStandbyNames: "",
+  admission: "everyone",
   hba: null,
   restoreCommand: null,
   recoveryMinApplyDelayMs: null,
@@ -90,8 +92,8 @@ describe("the generated postgresql.conf", () => {
 
   test("always says which standbys are waited for, nobody by default (P6)", () => {
     expect(effective(renderConfiguration(at, settings, null, 15), "synchronous_standby_names")).toBe("");
-    const parameters = { synchronous_standby_names: 'ANY 1 ("a")' };
-    const text = renderConfiguration(at, { ...settings, parameters }, null, 15);
+    const synchronousStandbyNames = 'ANY 1 ("a")';
+    const text = renderConfiguration(at, { ...settings, synchronousStandbyNames }, null, 15);
     expect(effective(text, "synchronous_standby_names")).toBe('ANY 1 ("a")');
   });
 

@@ -80,7 +80,7 @@ export function renderConfiguration(
     });
   const imposed: Record<string, string> = {
     data_directory: at.dataDir,
-    synchronous_standby_names: settings.parameters["synchronous_standby_names"] ?? "",
+    synchronous_standby_names: settings.synchronousStandbyNames,
     primary_conninfo: upstream === null ? "" : conninfo(receiverConnection(at, upstream)),
     primary_slot_name: upstream?.slot ?? "",
     restore_command: settings.restoreCommand ?? "",

@@ -128,6 +128,10 @@ export interface Upstream {
 export interface PostgresSettings {
   /** GUCs of the cluster settings plus those pgherd owns; written to the generated configuration. */
   readonly parameters: Readonly<Record<string, string>>;
+  /** synchronous_standby_names exactly as it has to be (S2, P6); empty = no commit waits for a standby. */
+  readonly synchronousStandbyNames: string;
+  /** Who may log in: everyone, or only replication and pgherd itself (P6: until the pre-crash end is safe again). */
+  readonly admission: "everyone" | "replication";
   /** Lines of the cluster settings for pg_hba.conf, put after pgherd's own; null = the user's own file or the default. */
   readonly hba: readonly string[] | null;
   /** WAL shipped by other means: written as restore_command; null = none. */
@@ -174,6 +178,19 @@ export interface RewindOutcome {
 export interface TimelineFork {
   readonly timeline: Timeline;
   readonly endLsn: Lsn;
+}
+
+/** Who acknowledges commits here, and whether any wait: a light look, taken often while this node leads. */
+export interface SynchronousState {
+  /** The flushed end of WAL. */
+  readonly flushedLsn: Lsn;
+  /** Sessions whose commit waits for a standby now. */
+  readonly waiting: number;
+  readonly standbys: readonly {
+    readonly applicationName: string;
+    readonly streaming: boolean;
+    readonly flushLsn: Lsn | null;
+  }[];
 }
 
 export interface PostgresInstance {
@@ -239,6 +256,16 @@ export interface PostgresInstance {
   oldestWalLsn(): Promise<Lsn | null>;
   /** Creates, advances and drops physical slots until exactly `wanted` of pgherd's own slots exist; null = keep position. */
   syncSlots(wanted: ReadonlyMap<string, Lsn | null>): Promise<void>;
+  /**
+   * S2 on a running primary: writes the settings, reloads, and returns when a new session shows the value, every walsender
+   * has it, and, when commits begin to wait (from no names to some), a checkpoint requested after that has completed.
+   * `dropSenders`: ends the walsenders too, because a change of W alone cannot be seen in them.
+   * @returns the flushed end of WAL afterwards, which the barrier (S3) waits for
+   * @throws Fault POSTGRES_UNREACHABLE, TIMEOUT
+   */
+  applySynchronous(settings: PostgresSettings, change: { readonly dropSenders: boolean }): Promise<Lsn>;
+  /** Who acknowledges now; null when PostgreSQL does not answer within the limit (about 300 ms) or is no primary. */
+  synchronousState(): Promise<SynchronousState | null>;
   /** Writes the generated configuration and reloads; true when a restart is pending afterwards. */
   applySettings(settings: PostgresSettings): Promise<boolean>;
   /** Sets the data directory aside so that the next round finds it empty (reinit); the old is kept until proven (I6). */

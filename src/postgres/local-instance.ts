@@ -20,6 +20,7 @@ import { ensureRoles } from "./roles.ts";
 import { applySettings } from "./settings.ts";
 import { syncSlots } from "./slots.ts";
 import { localTarget, withSql } from "./sql.ts";
+import { applySynchronous, synchronousState } from "./synchronous.ts";
 import { readForks } from "./timelines.ts";
 import { reserveSlot, upstreamHistory } from "./upstream.ts";
 import { newestTimeline, oldestWal, walDirectory } from "./wal.ts";
@@ -83,6 +84,8 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     reserveSlot: async (source) => reserveSlot(at, source),
     oldestWalLsn: async () => oldestWal(walDir),
     syncSlots: async (wanted) => syncSlots(at, wanted),
+    applySynchronous: async (settings, change) => applySynchronous(on, settings, change),
+    synchronousState: async () => synchronousState(on),
     applySettings: async (settings) => {
       await prepared();
       return applySettings(on, settings);

@@ -22,6 +22,8 @@ export const secrets = {
 
 export const plainSettings: PostgresSettings = {
   parameters: { shared_buffers: "16MB", fsync: "on" },
+  synchronousStandbyNames: "",
+  admission: "everyone",
   hba: null,
   restoreCommand: null,
   recoveryMinApplyDelayMs: null,
