@@ -1,9 +1,7 @@
-import { join } from "node:path";
 import type { LeaseRecord } from "../cluster/records.ts";
 import { currentToken } from "../cluster/state.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { keys } from "../dcs/layout.ts";
-import { removeDurably, writeDurably } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
 import { nextToken, type Timeline } from "../values/names.ts";
 import { declareServing, permission, stillOpen } from "./act-leadership.ts";
@@ -102,16 +100,14 @@ export const discardProvisional: Executor<{ kind: "discard-provisional" }> = asy
 
 /** Notes durably that the data directory is a bootstrap's that nobody has seen serving yet. */
 async function markProvisional(context: AgentContext, provisional: boolean): Promise<void> {
-  const file = provisionalFile(context.options.stateDir);
-  if (provisional) await writeDurably(file, context.clock.wall());
-  else await removeDurably(file);
+  const { files, clock } = context;
+  if (provisional) await files.write(provisionalFile, clock.wall());
+  else await files.remove(provisionalFile);
   context.notebook.provisional = provisional;
 }
 
-/** The file that is there while the data directory is a bootstrap's. */
-export function provisionalFile(stateDir: string): string {
-  return join(stateDir, "bootstrapping");
-}
+/** The file of the state directory that is there while the data directory is a bootstrap's. */
+export const provisionalFile = "bootstrapping";
 
 /** Founds the cluster on the data directory that is here. */
 export const adopt: Executor<{ kind: "adopt" }> = async ({ context }) => {

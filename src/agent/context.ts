@@ -12,6 +12,7 @@ import type { LeaseKeeper } from "./lease-keeper.ts";
 import type { DcsMirror } from "./mirror.ts";
 import type { Notebook } from "./notebook.ts";
 import type { SecretStore } from "./secrets.ts";
+import type { StateFiles } from "./state-files.ts";
 
 /** What an agent is told when it starts: the node file, reduced to what the loop needs. */
 export interface AgentOptions {
@@ -27,7 +28,6 @@ export interface AgentOptions {
   readonly apiUrl: string;
   readonly location: string | null;
   readonly tags: Tags;
-  readonly stateDir: string;
   readonly superuser: string;
   /** Used once, when this node makes the cluster's data. */
   readonly bootstrap: {
@@ -75,6 +75,7 @@ export interface AgentContext {
   readonly instance: PostgresInstance;
   readonly notebook: Notebook;
   readonly secrets: SecretStore;
+  readonly files: StateFiles;
   readonly journal: Journal;
   readonly settings: SettingsSource;
   readonly clock: Clock;

@@ -1,286 +1,54 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { parseClusterSettings, type ClusterSettings } from "../config/cluster-settings.ts";
 import type { NodeConfig } from "../config/node-config.ts";
-import type { Dcs } from "../dcs/dcs.ts";
-import { readIfPresent } from "../postgres/durable-file.ts";
-import type { PostgresInstance } from "../postgres/instance.ts";
-import type { PostgresSecrets } from "../postgres/options.ts";
-import type { Clock } from "../system/clock.ts";
-import type { Random } from "../system/random.ts";
-import type { Timers } from "../system/timers.ts";
-import { Fault, toFault } from "../values/fault.ts";
-import { provisionalFile } from "./act-bootstrap.ts";
-import { shutdownCheckpointMs } from "./act-postgres.ts";
-import { Agent } from "./agent.ts";
-import type { AgentContext, AgentOptions, Log } from "./context.ts";
-import { AgentFacade } from "./facade.ts";
+import { assembleAgent, type AgentParts, type Daemon } from "./assemble.ts";
+import type { Log } from "./context.ts";
 import { GuardClient } from "./guard-client.ts";
-import { claimStateDir, loadIdentity, renewIncarnation, writeAgentFile } from "./identity.ts";
-import { FileJournal } from "./journal.ts";
-import { LeaseKeeper } from "./lease-keeper.ts";
-import { DcsMirror } from "./mirror.ts";
-import { Notebook } from "./notebook.ts";
-import { RecordKeeper } from "./record.ts";
-import { SecretStore } from "./secrets.ts";
-import { Upkeep } from "./upkeep.ts";
+import { claimStateDir, writeAgentFile } from "./identity.ts";
+import { openStateFiles } from "./state-files.ts";
 
-/** What an agent is made of: the node file and the adapters, chosen by main.ts (or by a simulator). */
-export interface DaemonParts {
-  readonly config: NodeConfig;
-  readonly dcs: Dcs;
-  readonly createInstance: (secrets: () => PostgresSecrets) => PostgresInstance;
-  readonly agentVersion: string;
-  /** Starts a guard for this node; null = none (a simulator has its own). */
-  readonly guardCommand: ((socketPath: string) => readonly string[]) | null;
+/** What an agent of this machine is made of: the node file and the adapters, chosen by main.ts. */
+export interface DaemonParts extends Omit<AgentParts, "guard" | "files" | "onRound"> {
+  /** Starts a guard for this node. */
+  readonly guardCommand: (socketPath: string) => readonly string[];
   readonly supervisorPid: number | null;
-  /** Re-reads the node file. @throws Fault CONFIG_INVALID */
-  readonly reloadConfig: () => Promise<NodeConfig>;
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly random: Random;
-  readonly log: Log;
-}
-
-/** A running agent. */
-export interface Daemon {
-  readonly service: AgentFacade;
-  readonly secrets: SecretStore;
-  readonly journal: FileJournal;
-  /** Resolves when the loop has ended. @throws Fault NODE_NAME_IN_USE */
-  readonly ended: Promise<void>;
-  /** stop: PostgreSQL is stopped cleanly and a leader hands over. keep: PostgreSQL runs on and is adopted by the next agent. */
-  end(postgres: "stop" | "keep"): Promise<void>;
 }
 
 /**
- * Puts an agent together and starts it.
+ * Starts an agent on its state directory.
  * @throws Fault AGENT_ALREADY_RUNNING, CONFIG_UNREADABLE, DATA_DIR_NOT_WRITABLE
  */
 export async function startAgent(parts: DaemonParts): Promise<Daemon> {
-  const { config, clock, timers, random, log } = parts;
-  await makeStateDir(config.stateDir);
+  const { config, log } = parts;
+  const files = await openStateFiles(config.stateDir);
   await claimStateDir(config.stateDir);
-  let identity = await loadIdentity(config.stateDir, random);
-  const secrets = new SecretStore(config.stateDir, config.postgresql.superuser, random);
-  const journal = new FileJournal(config.stateDir, config.node, clock, log);
-  await journal.load();
-  const notebook = new Notebook(clock);
-  notebook.provisional = (await readIfPresent(provisionalFile(config.stateDir))) !== null;
-  let options = optionsOf(config, parts.agentVersion, identity.nodeId, random.uuid());
-  const wake = (): void => agent.wake();
-  const mirror = new DcsMirror(parts.dcs, clock, wake);
-  const guard = guardOf(parts, log);
-  // A guard found at the start may be armed by the agent before this one. A lost lease disarms nothing: the guard goes on
-  // until there is nothing left that could write (P3).
-  let guarded = true;
-  const settings = settingsSource(mirror, config, log);
-  const keeper = new LeaseKeeper({
-    dcs: parts.dcs,
-    mirror,
-    clock,
-    timers,
-    self: config.node,
-    ttlMs: () => settings().ttlMs,
-    onDeadline: (deadline, bootOffset) => {
-      guarded = true;
-      if (deadline !== null) guard?.arm(deadline, bootOffset);
-    },
-    wake,
-    log: (event, fields) => log("info", event, fields),
-  });
-  const instance = parts.createInstance(() => secrets.required());
-  const context: AgentContext = {
-    get options() {
-      return options;
-    },
-    dcs: parts.dcs,
-    mirror,
-    keeper,
-    instance,
-    notebook,
-    secrets,
-    journal,
-    settings,
-    clock,
-    timers,
-    random,
-    log,
-    wake,
-  };
-  const record = new RecordKeeper(context, identity.incarnation);
+  const guard = guardOf(parts);
+  const onRound = placeWriter(config, log, () => ({
+    guardPid: guard.pid,
+    supervisorPid: parts.supervisorPid,
+    apiUrl: config.api.url,
+  }));
+  return assembleAgent({ ...parts, files, guard, onRound });
+}
+
+/** Writes where this agent is found, when it changed. */
+function placeWriter(
+  config: NodeConfig,
+  log: Log,
+  place: () => Parameters<typeof writeAgentFile>[1],
+): () => void {
   let written = "";
-  const agent: Agent = new Agent(context, record, new Upkeep(context), () => {
-    journal.announce();
-    if (guarded && agent.cannotWrite && keeper.standing().kind !== "mine") {
-      guarded = false;
-      guard?.disarm();
-    }
-    const file = { guardPid: guard?.pid ?? null, supervisorPid: parts.supervisorPid, apiUrl: config.api.url };
+  return () => {
+    const file = place();
     if (JSON.stringify(file) === written) return;
     written = JSON.stringify(file);
     void writeAgentFile(config.stateDir, file).catch((thrown: unknown) =>
       log("warn", "agent.file_failed", { message: String(thrown) }),
     );
-  });
-  journal.subscribe((item) => {
-    if (item.kind !== "event" || !["clone_done", "cluster_bootstrapped"].includes(item.event.event)) return;
-    void renewIncarnation(config.stateDir, identity, random).then((renewed) => {
-      identity = renewed;
-      record.renewIncarnation(renewed.incarnation);
-    });
-  });
-  const service = new AgentFacade({
-    context,
-    agent,
-    record,
-    journal,
-    reloadNode: async () => {
-      const fresh = await parts.reloadConfig();
-      const changed = changedKeys(config, fresh);
-      options = optionsOf(
-        { ...config, tags: fresh.tags, location: fresh.location },
-        parts.agentVersion,
-        identity.nodeId,
-        options.agentId,
-      );
-      return changed;
-    },
-  });
-  instance.onPostmasterExit(() => {
-    log("info", "postgres.exit", {});
-    agent.wake();
-  });
-  guard?.open();
-  mirror.open();
-  journal.event("agent_started", true, `agent ${parts.agentVersion} of ${config.node} started`, {
-    pid: process.pid,
-  });
-  const ended = agent.run();
-  return {
-    service,
-    secrets,
-    journal,
-    ended,
-    end: async (postgres) => {
-      journal.event(
-        "agent_stopping",
-        true,
-        postgres === "stop" ? "stopping with PostgreSQL" : "stopping, PostgreSQL runs on",
-      );
-      const dead = postgres === "stop" && (await stopPostgres(context, () => agent.stop()));
-      agent.stop();
-      await ended.catch(() => undefined);
-      keeper.close();
-      mirror.close();
-      if (postgres === "keep") instance.detach();
-      guard?.close(dead);
-      await journal.flush();
-      await parts.dcs.close();
-    },
   };
 }
 
-/**
- * Asks the loop to stop PostgreSQL and waits for it, bounded by the checkpoint before, the stop timeout and what a release
- * may take; past that it is killed (P3). `stopped` is called in the very moment PostgreSQL is down: a round that is under way
- * must not start it again.
- * @returns whether PostgreSQL is dead; if not, the guard must go on
- */
-async function stopPostgres(context: AgentContext, stopped: () => void): Promise<boolean> {
-  const { notebook, timers, options, wake, instance, log } = context;
-  const inTime = await new Promise<boolean>((resolve) => {
-    const timer = timers.after(shutdownCheckpointMs + options.stopTimeoutMs + 15_000, () => resolve(false));
-    notebook.operation?.abort.abort();
-    notebook.request = {
-      request: { kind: "shutdown" },
-      done: () => {
-        timer.cancel();
-        stopped();
-        resolve(true);
-      },
-    };
-    wake();
-  });
-  if (inTime) return true;
-  stopped();
-  return instance.kill().then(
-    () => true,
-    (thrown: unknown) => {
-      log("error", "postgres.not_stopped", { ...toFault(thrown).report() });
-      return false;
-    },
-  );
-}
-
-async function makeStateDir(stateDir: string): Promise<void> {
-  try {
-    await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  } catch (thrown) {
-    throw new Fault("DATA_DIR_NOT_WRITABLE", `The state directory ${stateDir} cannot be made.`, {
-      detail: thrown instanceof Error ? thrown.message : String(thrown),
-      hint: "Create it for the user the agent runs as, or set state_dir.",
-      cause: thrown,
-    });
-  }
-}
-
-function guardOf(parts: DaemonParts, log: Log): GuardClient | null {
-  if (parts.guardCommand === null) return null;
+function guardOf(parts: DaemonParts): GuardClient {
   const socketPath = join(parts.config.stateDir, "guard.sock");
-  return new GuardClient({ socketPath, command: parts.guardCommand(socketPath), timers: parts.timers, log });
-}
-
-/** The cluster settings as stored; the last good ones while the stored text makes no sense. */
-function settingsSource(mirror: DcsMirror, config: NodeConfig, log: Log): () => ClusterSettings {
-  let text: string | null = JSON.stringify(config.bootstrap.settings);
-  let settings = allowing(parseClusterSettings(text).settings, config);
-  return () => {
-    const stored = mirror.state?.settings.value ?? null;
-    if (stored === null || stored === text) return settings;
-    text = stored;
-    const parsed = parseClusterSettings(stored);
-    if (parsed.problems.length > 0)
-      log("error", "settings.invalid", { problems: parsed.problems.map((problem) => problem.message) });
-    else settings = allowing(parsed.settings, config);
-    return settings;
-  };
-}
-
-/** A node file may forbid rewinding on its node. */
-function allowing(settings: ClusterSettings, config: NodeConfig): ClusterSettings {
-  return { ...settings, rewind: settings.rewind && config.postgresql.rewind };
-}
-
-function optionsOf(config: NodeConfig, agentVersion: string, nodeId: string, agentId: string): AgentOptions {
-  const { postgresql } = config;
-  return {
-    cluster: config.cluster,
-    namespace: config.namespace,
-    node: config.node,
-    nodeId,
-    agentId,
-    agentVersion,
-    host: config.address,
-    postgresPort: postgresql.port,
-    apiUrl: config.api.url,
-    location: config.location,
-    tags: config.tags,
-    stateDir: config.stateDir,
-    superuser: postgresql.superuser,
-    bootstrap: config.bootstrap,
-    basebackupOptions: postgresql.basebackupOptions,
-    parameters: postgresql.parameters,
-    restoreCommand: postgresql.restoreCommand,
-    recoveryMinApplyDelayMs: postgresql.recoveryMinApplyDelayMs,
-    startTimeoutMs: postgresql.startTimeoutMs,
-    stopTimeoutMs: postgresql.stopTimeoutMs,
-    fenceCommand: config.fenceCommand,
-  };
-}
-
-/** Which top-level keys of the node file changed. Only tags and location take effect without a restart of the agent. */
-function changedKeys(before: NodeConfig, after: NodeConfig): string[] {
-  const keys = Object.keys(after) as (keyof NodeConfig)[];
-  return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
+  const { timers, log } = parts;
+  return new GuardClient({ socketPath, command: parts.guardCommand(socketPath), timers, log });
 }

@@ -13,7 +13,7 @@ import { parseNodeName, type NodeName } from "../values/names.ts";
 import { elapsedMs, type Instant, type WallTime } from "../values/time.ts";
 import type { Agent } from "./agent.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
-import type { FileJournal } from "./journal.ts";
+import type { AgentJournal } from "./journal.ts";
 import { carryOutMove, currentLeader, planMove } from "./moves.ts";
 import type { RecordKeeper } from "./record.ts";
 import type {
@@ -37,7 +37,7 @@ export class AgentFacade implements AgentService {
   readonly #context: AgentContext;
   readonly #agent: Agent;
   readonly #record: RecordKeeper;
-  readonly #journal: FileJournal;
+  readonly #journal: AgentJournal;
   readonly #startedAt: WallTime;
   readonly #reloadNode: () => Promise<readonly string[]>;
 
@@ -45,7 +45,7 @@ export class AgentFacade implements AgentService {
     readonly context: AgentContext;
     readonly agent: Agent;
     readonly record: RecordKeeper;
-    readonly journal: FileJournal;
+    readonly journal: AgentJournal;
     /** Re-reads the node file; names what changed. */
     readonly reloadNode: () => Promise<readonly string[]>;
   }) {

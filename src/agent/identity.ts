@@ -1,9 +1,10 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { bootId, processFacts } from "../postgres/processes.ts";
 import { readJson, writeDurably } from "../postgres/durable-file.ts";
 import type { Random } from "../system/random.ts";
 import { Fault } from "../values/fault.ts";
+import type { StateFiles } from "./state-files.ts";
 
 /** Who this installation is, kept beside the data directory. */
 export interface Identity {
@@ -23,28 +24,37 @@ export interface AgentFile {
   readonly apiUrl: string;
 }
 
-const identityFile = (stateDir: string): string => join(stateDir, "node.json");
+const identityFile = "node.json";
 const agentFile = (stateDir: string): string => join(stateDir, "agent.json");
 
 /** The identity of this installation; made on first use. */
-export async function loadIdentity(stateDir: string, random: Random): Promise<Identity> {
-  await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  const known = await readJson(identityFile(stateDir));
-  if (typeof known?.["nodeId"] === "string" && typeof known["incarnation"] === "string")
-    return { nodeId: known["nodeId"], incarnation: known["incarnation"] };
+export async function loadIdentity(files: StateFiles, random: Random): Promise<Identity> {
+  const known = identityIn(await files.read(identityFile));
+  if (known !== null) return known;
   const made = { nodeId: random.uuid(), incarnation: random.uuid() };
-  await writeDurably(identityFile(stateDir), JSON.stringify(made));
+  await files.write(identityFile, JSON.stringify(made));
   return made;
+}
+
+function identityIn(text: string | null): Identity | null {
+  if (text === null) return null;
+  try {
+    const known = JSON.parse(text) as Readonly<Record<string, unknown>> | null;
+    const { nodeId, incarnation } = known ?? {};
+    return typeof nodeId === "string" && typeof incarnation === "string" ? { nodeId, incarnation } : null;
+  } catch {
+    return null;
+  }
 }
 
 /** The data is new: a new incarnation, durably, before anything else is done with it. */
 export async function renewIncarnation(
-  stateDir: string,
+  files: StateFiles,
   identity: Identity,
   random: Random,
 ): Promise<Identity> {
   const renewed = { ...identity, incarnation: random.uuid() };
-  await writeDurably(identityFile(stateDir), JSON.stringify(renewed));
+  await files.write(identityFile, JSON.stringify(renewed));
   return renewed;
 }
 

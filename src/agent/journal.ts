@@ -1,21 +1,19 @@
-import { appendFile, readFile, rename, stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { ClusterEvent, DecisionRecord, EventName } from "../cluster/decision.ts";
 import type { Clock } from "../system/clock.ts";
 import type { NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 import type { Journal, Log } from "./context.ts";
 import type { StreamItem } from "./service.ts";
+import type { StateFiles } from "./state-files.ts";
 
 const keptInMemory = 500;
-const fileBytes = 1 << 20;
+const journalFile = "journal.jsonl";
 
 /**
- * Decisions and events: the last ones in memory, all of them in two files of at most 1 MiB each (the older is overwritten).
- * Writing never holds up a decision; a disk that cannot be written costs the record, not the act.
+ * Decisions and events: the last ones in memory, all of them in the record `journal.jsonl` of the state directory. Writing never holds up a decision; a disk that cannot be written costs the record, not the act.
  */
-export class FileJournal implements Journal {
-  readonly #file: string;
+export class AgentJournal implements Journal {
+  readonly #files: StateFiles;
   readonly #node: NodeName;
   readonly #clock: Clock;
   readonly #log: Log;
@@ -25,8 +23,8 @@ export class FileJournal implements Journal {
   #queue: Promise<void> = Promise.resolve();
   #queued = 0;
 
-  constructor(stateDir: string, node: NodeName, clock: Clock, log: Log) {
-    this.#file = join(stateDir, "journal.jsonl");
+  constructor(files: StateFiles, node: NodeName, clock: Clock, log: Log) {
+    this.#files = files;
     this.#node = node;
     this.#clock = clock;
     this.#log = log;
@@ -34,10 +32,8 @@ export class FileJournal implements Journal {
 
   /** Reads what an earlier agent of this node recorded. */
   async load(): Promise<void> {
-    for (const file of [`${this.#file}.1`, this.#file]) {
-      const text = await readFile(file, "utf8").catch(() => "");
-      for (const line of text.split("\n")) this.#recall(line);
-    }
+    const lines = await this.#files.lines(journalFile).catch(() => []);
+    for (const line of lines) this.#recall(line);
     this.#trim();
   }
 
@@ -91,18 +87,9 @@ export class FileJournal implements Journal {
     if (this.#queued >= keptInMemory) return;
     this.#queued += 1;
     this.#queue = this.#queue
-      .then(() => this.#append(`${JSON.stringify(item)}\n`))
+      .then(() => this.#files.append(journalFile, JSON.stringify(item)))
       .catch((thrown: unknown) => this.#log("debug", "journal.write_failed", { message: String(thrown) }))
       .finally(() => (this.#queued -= 1));
-  }
-
-  async #append(line: string): Promise<void> {
-    const size = await stat(this.#file).then(
-      (found) => found.size,
-      () => 0,
-    );
-    if (size > fileBytes) await rename(this.#file, `${this.#file}.1`);
-    await appendFile(this.#file, line, { mode: 0o640 });
   }
 
   #recall(line: string): void {

@@ -1,11 +1,11 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseSecrets } from "../dcs/layout.ts";
-import { writeDurably } from "../postgres/durable-file.ts";
 import type { PostgresSecrets } from "../postgres/options.ts";
 import type { Random } from "../system/random.ts";
 import { Fault } from "../values/fault.ts";
 import { Secret } from "../values/secret.ts";
+import type { StateFiles } from "./state-files.ts";
+
+const secretsFile = "secrets.json";
 
 /** The cluster's generated secrets: the same on every node. */
 export interface ClusterSecrets extends PostgresSecrets {
@@ -17,23 +17,35 @@ export interface ClusterSecrets extends PostgresSecrets {
  * decides who leads anyway), and kept in `<state_dir>/secrets.json` with mode 0600.
  */
 export class SecretStore {
-  readonly #file: string;
+  readonly #files: StateFiles;
   readonly #superuser: string;
   readonly #random: Random;
   #text: string | null;
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(stateDir: string, superuser: string, random: Random) {
-    this.#file = join(stateDir, "secrets.json");
+  private constructor(files: StateFiles, superuser: string, random: Random, text: string | null) {
+    this.#files = files;
     this.#superuser = superuser;
     this.#random = random;
-    this.#text = readIfThere(this.#file);
+    this.#text = text;
+  }
+
+  /** The secrets as this node kept them. @throws Fault CONFIG_UNREADABLE */
+  static async open(files: StateFiles, superuser: string, random: Random): Promise<SecretStore> {
+    const text = await files.read(secretsFile).catch((thrown: unknown) => {
+      throw new Fault(
+        "CONFIG_UNREADABLE",
+        `The secrets in ${secretsFile} of the state directory cannot be read.`,
+        { cause: thrown },
+      );
+    });
+    return new SecretStore(files, superuser, random, text);
   }
 
   /** The secrets, or null before the cluster has any. @throws Fault CONFIG_UNREADABLE when the file is damaged */
   current(): ClusterSecrets | null {
     if (this.#text === null) return null;
-    const raw = parse(this.#text, this.#file);
+    const raw = parse(this.#text);
     const credential = (from: { username: string; password: string }): PostgresSecrets["superuser"] => ({
       user: from.username,
       password: new Secret(from.password),
@@ -74,7 +86,7 @@ export class SecretStore {
   async adopt(text: string): Promise<boolean> {
     if (text === this.#text || !makesSense(text)) return false;
     this.#text = text;
-    const write = this.#writing.then(() => writeDurably(this.#file, text, 0o600));
+    const write = this.#writing.then(() => this.#files.write(secretsFile, text));
     this.#writing = write.catch(() => undefined);
     await write;
     return true;
@@ -90,22 +102,17 @@ function makesSense(text: string): boolean {
   }
 }
 
-function parse(text: string, where: string): ReturnType<typeof parseSecrets> {
+function parse(text: string): ReturnType<typeof parseSecrets> {
   try {
     return parseSecrets(text);
   } catch {
     // The cause is left out on purpose: a parser's message may quote what it read.
-    throw new Fault("CONFIG_UNREADABLE", `The secrets in ${where} cannot be understood.`, {
-      hint: "Restore the file from another node of the cluster.",
-    });
-  }
-}
-
-function readIfThere(file: string): string | null {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new Fault("CONFIG_UNREADABLE", `The secrets file ${file} cannot be read.`, { cause: thrown });
+    throw new Fault(
+      "CONFIG_UNREADABLE",
+      `The secrets in ${secretsFile} of the state directory cannot be understood.`,
+      {
+        hint: "Restore the file from another node of the cluster.",
+      },
+    );
   }
 }

@@ -1,0 +1,268 @@
+import { parseClusterSettings, type ClusterSettings } from "../config/cluster-settings.ts";
+import type { NodeConfig } from "../config/node-config.ts";
+import type { Dcs } from "../dcs/dcs.ts";
+import type { PostgresInstance } from "../postgres/instance.ts";
+import type { PostgresSecrets } from "../postgres/options.ts";
+import type { Clock } from "../system/clock.ts";
+import type { Random } from "../system/random.ts";
+import type { Timers } from "../system/timers.ts";
+import { toFault } from "../values/fault.ts";
+import type { Instant } from "../values/time.ts";
+import { provisionalFile } from "./act-bootstrap.ts";
+import { shutdownCheckpointMs } from "./act-postgres.ts";
+import { Agent } from "./agent.ts";
+import type { AgentContext, AgentOptions, Log } from "./context.ts";
+import { AgentFacade } from "./facade.ts";
+import { loadIdentity, renewIncarnation } from "./identity.ts";
+import { AgentJournal } from "./journal.ts";
+import { LeaseKeeper } from "./lease-keeper.ts";
+import { DcsMirror } from "./mirror.ts";
+import { Notebook } from "./notebook.ts";
+import { RecordKeeper } from "./record.ts";
+import { SecretStore } from "./secrets.ts";
+import type { StateFiles } from "./state-files.ts";
+import { Upkeep } from "./upkeep.ts";
+
+/** The agent's end of its guard (P4): guard-client.ts, or a simulator's. */
+export interface GuardPort {
+  /** The guard's process number; null while there is none. */
+  readonly pid: number | null;
+  open(): void;
+  /** The deadline after which no process of PostgreSQL may be left; `bootOffset` as in guard-protocol.ts. */
+  arm(deadline: Instant, bootOffset: number): void;
+  /** There is no PostgreSQL that could write: nothing to guard. */
+  disarm(): void;
+  /** Lets go; `end`: there is nothing left to guard. */
+  close(end: boolean): void;
+}
+
+/** What an agent is made of: settings and ports alone, so that it runs the same in a simulator. */
+export interface AgentParts {
+  readonly config: NodeConfig;
+  readonly dcs: Dcs;
+  readonly createInstance: (secrets: () => PostgresSecrets) => PostgresInstance;
+  readonly agentVersion: string;
+  readonly guard: GuardPort | null;
+  readonly files: StateFiles;
+  /** Told after every round; says where the agent and its guard are found. */
+  readonly onRound: () => void;
+  /** Re-reads the node file. @throws Fault CONFIG_INVALID */
+  readonly reloadConfig: () => Promise<NodeConfig>;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** A running agent. */
+export interface Daemon {
+  readonly service: AgentFacade;
+  readonly secrets: SecretStore;
+  readonly journal: AgentJournal;
+  /** Resolves when the loop has ended. @throws Fault NODE_NAME_IN_USE */
+  readonly ended: Promise<void>;
+  /** stop: PostgreSQL is stopped cleanly and a leader hands over. keep: PostgreSQL runs on and is adopted by the next agent. */
+  end(postgres: "stop" | "keep"): Promise<void>;
+}
+
+/** Puts an agent together from its ports and starts its loop. @throws Fault CONFIG_UNREADABLE, DATA_DIR_NOT_WRITABLE */
+export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
+  const { config, files, guard, clock, timers, random, log } = parts;
+  let identity = await loadIdentity(files, random);
+  const secrets = await SecretStore.open(files, config.postgresql.superuser, random);
+  const journal = new AgentJournal(files, config.node, clock, log);
+  await journal.load();
+  const notebook = new Notebook(clock);
+  notebook.provisional = (await files.read(provisionalFile)) !== null;
+  let options = optionsOf(config, parts.agentVersion, identity.nodeId, random.uuid());
+  const wake = (): void => agent.wake();
+  const mirror = new DcsMirror(parts.dcs, clock, wake);
+  // A guard found at the start may be armed by the agent before this one. A lost lease disarms nothing: the guard goes on
+  // until there is nothing left that could write (P3).
+  let guarded = true;
+  const settings = settingsSource(mirror, config, log);
+  const keeper = new LeaseKeeper({
+    dcs: parts.dcs,
+    mirror,
+    clock,
+    timers,
+    self: config.node,
+    ttlMs: () => settings().ttlMs,
+    onDeadline: (deadline, bootOffset) => {
+      guarded = true;
+      if (deadline !== null) guard?.arm(deadline, bootOffset);
+    },
+    wake,
+    log: (event, fields) => log("info", event, fields),
+  });
+  const instance = parts.createInstance(() => secrets.required());
+  const context: AgentContext = {
+    get options() {
+      return options;
+    },
+    dcs: parts.dcs,
+    mirror,
+    keeper,
+    instance,
+    notebook,
+    secrets,
+    files,
+    journal,
+    settings,
+    clock,
+    timers,
+    random,
+    log,
+    wake,
+  };
+  const record = new RecordKeeper(context, identity.incarnation);
+  const agent: Agent = new Agent(context, record, new Upkeep(context), () => {
+    journal.announce();
+    if (guarded && agent.cannotWrite && keeper.standing().kind !== "mine") {
+      guarded = false;
+      guard?.disarm();
+    }
+    parts.onRound();
+  });
+  journal.subscribe((item) => {
+    if (item.kind !== "event" || !["clone_done", "cluster_bootstrapped"].includes(item.event.event)) return;
+    void renewIncarnation(files, identity, random).then((renewed) => {
+      identity = renewed;
+      record.renewIncarnation(renewed.incarnation);
+    });
+  });
+  const service = new AgentFacade({
+    context,
+    agent,
+    record,
+    journal,
+    reloadNode: async () => {
+      const fresh = await parts.reloadConfig();
+      const changed = changedKeys(config, fresh);
+      options = optionsOf(
+        { ...config, tags: fresh.tags, location: fresh.location },
+        parts.agentVersion,
+        identity.nodeId,
+        options.agentId,
+      );
+      return changed;
+    },
+  });
+  instance.onPostmasterExit(() => {
+    log("info", "postgres.exit", {});
+    agent.wake();
+  });
+  guard?.open();
+  mirror.open();
+  journal.event("agent_started", true, `agent ${parts.agentVersion} of ${config.node} started`, {
+    pid: process.pid,
+  });
+  const ended = agent.run();
+  return {
+    service,
+    secrets,
+    journal,
+    ended,
+    end: async (postgres) => {
+      journal.event(
+        "agent_stopping",
+        true,
+        postgres === "stop" ? "stopping with PostgreSQL" : "stopping, PostgreSQL runs on",
+      );
+      const dead = postgres === "stop" && (await stopPostgres(context, () => agent.stop()));
+      agent.stop();
+      await ended.catch(() => undefined);
+      keeper.close();
+      mirror.close();
+      if (postgres === "keep") instance.detach();
+      guard?.close(dead);
+      await journal.flush();
+      await parts.dcs.close();
+    },
+  };
+}
+
+/**
+ * Asks the loop to stop PostgreSQL and waits for it, bounded by the checkpoint before, the stop timeout and what a release
+ * may take; past that it is killed (P3). `stopped` is called in the very moment PostgreSQL is down: a round that is under way
+ * must not start it again.
+ * @returns whether PostgreSQL is dead; if not, the guard must go on
+ */
+async function stopPostgres(context: AgentContext, stopped: () => void): Promise<boolean> {
+  const { notebook, timers, options, wake, instance, log } = context;
+  const inTime = await new Promise<boolean>((resolve) => {
+    const timer = timers.after(shutdownCheckpointMs + options.stopTimeoutMs + 15_000, () => resolve(false));
+    notebook.operation?.abort.abort();
+    notebook.request = {
+      request: { kind: "shutdown" },
+      done: () => {
+        timer.cancel();
+        stopped();
+        resolve(true);
+      },
+    };
+    wake();
+  });
+  if (inTime) return true;
+  stopped();
+  return instance.kill().then(
+    () => true,
+    (thrown: unknown) => {
+      log("error", "postgres.not_stopped", { ...toFault(thrown).report() });
+      return false;
+    },
+  );
+}
+
+/** The cluster settings as stored; the last good ones while the stored text makes no sense. */
+function settingsSource(mirror: DcsMirror, config: NodeConfig, log: Log): () => ClusterSettings {
+  let text: string | null = JSON.stringify(config.bootstrap.settings);
+  let settings = allowing(parseClusterSettings(text).settings, config);
+  return () => {
+    const stored = mirror.state?.settings.value ?? null;
+    if (stored === null || stored === text) return settings;
+    text = stored;
+    const parsed = parseClusterSettings(stored);
+    if (parsed.problems.length > 0)
+      log("error", "settings.invalid", { problems: parsed.problems.map((problem) => problem.message) });
+    else settings = allowing(parsed.settings, config);
+    return settings;
+  };
+}
+
+/** A node file may forbid rewinding on its node. */
+function allowing(settings: ClusterSettings, config: NodeConfig): ClusterSettings {
+  return { ...settings, rewind: settings.rewind && config.postgresql.rewind };
+}
+
+function optionsOf(config: NodeConfig, agentVersion: string, nodeId: string, agentId: string): AgentOptions {
+  const { postgresql } = config;
+  return {
+    cluster: config.cluster,
+    namespace: config.namespace,
+    node: config.node,
+    nodeId,
+    agentId,
+    agentVersion,
+    host: config.address,
+    postgresPort: postgresql.port,
+    apiUrl: config.api.url,
+    location: config.location,
+    tags: config.tags,
+    superuser: postgresql.superuser,
+    bootstrap: config.bootstrap,
+    basebackupOptions: postgresql.basebackupOptions,
+    parameters: postgresql.parameters,
+    restoreCommand: postgresql.restoreCommand,
+    recoveryMinApplyDelayMs: postgresql.recoveryMinApplyDelayMs,
+    startTimeoutMs: postgresql.startTimeoutMs,
+    stopTimeoutMs: postgresql.stopTimeoutMs,
+    fenceCommand: config.fenceCommand,
+  };
+}
+
+/** Which top-level keys of the node file changed. Only tags and location take effect without a restart of the agent. */
+function changedKeys(before: NodeConfig, after: NodeConfig): string[] {
+  const keys = Object.keys(after) as (keyof NodeConfig)[];
+  return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
+}
