@@ -65,7 +65,7 @@ module.exports = {
       comment: "The program does not depend on its tests, measurements or scripts.",
       severity: "error",
       from: { path: "^src/", pathNot: tests },
-      to: { path: `^(test|bench|scripts)/|${tests}` },
+      to: { path: `^(test|bench|fault|scripts)/|${tests}` },
     },
     {
       name: "not-to-dev",

@@ -48,7 +48,7 @@ export default tseslint.config(
   },
   // The adapters of the ports themselves, and code that is not part of the daemons.
   {
-    files: ["src/system/**", "src/demo/**", "test/**", "bench/**", "scripts/**"],
+    files: ["src/system/**", "src/demo/**", "test/**", "bench/**", "fault/**", "scripts/**"],
     rules: { "no-restricted-syntax": "off", "no-restricted-globals": "off", "no-console": "off" },
   },
   { files: ["**/*.test.ts", "test/**"], rules: { "@typescript-eslint/no-non-null-assertion": "off" } },

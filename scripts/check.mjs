@@ -5,7 +5,7 @@ import { isProgram, root, run } from "./run.mjs";
 import { setUp } from "./setup.mjs";
 
 const bin = (name, ...args) => [process.execPath, join(root, "node_modules", name), ...args];
-const sources = ["src", "test", "bench", "scripts"];
+const sources = ["src", "test", "bench", "fault", "scripts"];
 
 /** Each gate and its command. */
 const gates = {

@@ -6,10 +6,10 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { isProgram, root as clone } from "./run.mjs";
 
-const folders = ["src", "test", "bench", "scripts"];
+const folders = ["src", "test", "bench", "fault", "scripts"];
 const isTest = (path) => /\.(test|contract)\.ts$/.test(path) || path.startsWith("test/");
 /** Where the program, its measurements and its scripts begin. */
-const isEntry = (path) => path === "src/main.ts" || /^(bench|scripts)\//.test(path) || isTest(path);
+const isEntry = (path) => path === "src/main.ts" || /^(bench|fault|scripts)\//.test(path) || isTest(path);
 /** A store for tests and the simulation, which no program offers. */
 const forTestsOnly = (path) => path.startsWith("src/dcs/memory/");
 /** Packages that are run, not imported. */

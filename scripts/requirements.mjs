@@ -52,10 +52,10 @@ function hasFaketime() {
 }
 
 /**
- * Everything needed to run pgherd; with `tests` also what only the tests drive.
+ * Everything needed to run pgherd; with `tests` also what only the tests drive; with `hosts` what makes hosts of namespaces.
  * @returns {Requirement[]}
  */
-export function requirements({ tests }) {
+export function requirements({ tests, hosts = false }) {
   const list = [
     {
       what: `PostgreSQL ${oldestPostgres} or newer`,
@@ -76,7 +76,15 @@ export function requirements({ tests }) {
       program("haproxy", ["haproxy"]),
       program("patronictl", ["patroni", "python3-etcd"]),
       program("openssl", ["openssl"]),
-      { what: "libfaketime", packages: ["libfaketime"], present: hasFaketime },
     );
+  if (hosts)
+    list.push(
+      program("ip", ["iproute2"]),
+      program("nft", ["nftables"]),
+      program("nsenter", ["util-linux"]),
+      program("mount", ["mount"]),
+      program("mkfs.ext4", ["e2fsprogs"]),
+    );
+  if (tests || hosts) list.push({ what: "libfaketime", packages: ["libfaketime"], present: hasFaketime });
   return list;
 }

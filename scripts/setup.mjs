@@ -8,9 +8,9 @@ import { requirements } from "./requirements.mjs";
 import { isProgram, root, run, say } from "./run.mjs";
 
 /** @returns whether everything is there now; what is missing has been said */
-export async function setUp({ tests, machine = true, build = true }) {
+export async function setUp({ tests, hosts = false, machine = true, build = true }) {
   if (!nodeIsNewEnough()) return false;
-  if (machine && !(await setUpMachine({ tests }))) return false;
+  if (machine && !(await setUpMachine({ tests, hosts }))) return false;
   return (await setUpPackages()) && (!build || (await setUpBuild()));
 }
 
@@ -21,8 +21,8 @@ function nodeIsNewEnough() {
   return false;
 }
 
-async function setUpMachine({ tests }) {
-  const missing = requirements({ tests }).filter((requirement) => !requirement.present());
+async function setUpMachine(needs) {
+  const missing = requirements(needs).filter((requirement) => !requirement.present());
   if (missing.length === 0) return true;
   const packages = [...new Set(missing.flatMap((requirement) => requirement.packages))];
   const asRoot = await rootPrefix();
@@ -41,7 +41,7 @@ async function setUpMachine({ tests }) {
   const done = await run([...asRoot, process.execPath, join(root, "scripts/debian.mjs"), ...packages], {
     show: true,
   });
-  const left = requirements({ tests }).filter((requirement) => !requirement.present());
+  const left = requirements(needs).filter((requirement) => !requirement.present());
   if (done.code !== 0 || left.length > 0) {
     say(
       `Could not be installed: ${(left.length > 0 ? left : missing).map((requirement) => requirement.what).join(", ")}`,

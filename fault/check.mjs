@@ -1,0 +1,91 @@
+// What the ledger says, beside what the surviving cluster has. Pure.
+
+/**
+ * @typedef {object} Verdict
+ * @property {number} acknowledged
+ * @property {number[]} lost acknowledged while the cluster was recorded as protected, and not there
+ * @property {number[]} lostUnprotected acknowledged while it was recorded as unprotected, and not there
+ * @property {number[]} duplicated there more often than once
+ * @property {number[]} strange there although refused, or never sent
+ * @property {number[]} invisible acknowledged, there in the end, but a primary did not show them in between
+ * @property {number} unknown rows whose outcome no client knows
+ * @property {number[]} overlaps acknowledged by an older timeline although sent after a newer one had acknowledged
+ * @property {number[]} late acknowledged by an older timeline, sent before but answered clearly after a newer one had
+ * @property {number} outageMs
+ */
+
+/** Shorter gaps without an error are a busy disk. */
+const noticeableMs = 500;
+/** The client reads answers in the order they come; what it reads this much later was sent later. */
+const clearlyMs = 100;
+
+/**
+ * @param {object} given
+ * @param {import("./ledger-file.mjs").Entry[]} given.entries
+ * @param {Map<number, number>} given.rows how often each row is there
+ * @param {{at: number, protected: boolean}[]} given.records what the durability record said, by time
+ * @param {number} given.mark when the fault struck
+ * @param {number} given.end when the client was ended
+ * @returns {Verdict}
+ */
+export function check({ entries, rows, records, mark, end }) {
+  const sent = new Map();
+  const acks = new Map();
+  const refused = new Set();
+  for (const { kind, id, at, timeline } of entries) {
+    if (kind === "I") sent.set(id, at);
+    if (kind === "A") acks.set(id, { at, timeline });
+    if (kind === "F") refused.add(id);
+  }
+  const missing = [...acks.keys()].filter((id) => !rows.has(id));
+  const lost = missing.filter((id) => wasProtected(records, sent.get(id), acks.get(id).at));
+  const firsts = firstAcks(acks);
+  const newest = (before) =>
+    Math.max(0, ...[...firsts].filter(([, at]) => at < before).map(([timeline]) => timeline));
+  const overlaps = [...acks].filter(([id, { timeline }]) => newest(sent.get(id)) > timeline);
+  const late = [...acks].filter(
+    ([id, { at, timeline }]) => newest(sent.get(id)) <= timeline && newest(at - clearlyMs) > timeline,
+  );
+  const hidden = new Set(entries.filter(({ kind, id }) => kind === "M" && rows.has(id)).map(({ id }) => id));
+  return {
+    acknowledged: acks.size,
+    lost,
+    lostUnprotected: missing.filter((id) => !lost.includes(id)),
+    duplicated: [...rows].filter(([, count]) => count > 1).map(([id]) => id),
+    strange: [...rows.keys()].filter((id) => refused.has(id) || !sent.has(id)),
+    invisible: [...hidden],
+    unknown: [...sent.keys()].filter((id) => !acks.has(id) && !refused.has(id)).length,
+    overlaps: overlaps.map(([id]) => id),
+    late: late.map(([id]) => id),
+    outageMs: outage(entries, acks, mark, end),
+  };
+}
+
+/** When each timeline acknowledged first. */
+function firstAcks(acks) {
+  const firsts = new Map();
+  for (const { at, timeline } of acks.values())
+    firsts.set(timeline, Math.min(at, firsts.get(timeline) ?? Infinity));
+  return firsts;
+}
+
+/**
+ * Whether a row counts as protected: the record said so at any moment between its being sent and its acknowledgement, or
+ * as the last thing before. What nothing was recorded of counts too: doubt is not an excuse.
+ */
+function wasProtected(records, from, to) {
+  const before = records.findLast((record) => record.at <= from);
+  const during = records.filter((record) => record.at > from && record.at <= to);
+  const said = before === undefined ? during : [before, ...during];
+  return said.length === 0 || said.some((record) => record.protected);
+}
+
+/** The longest time between two acknowledgements in a row (or after the last) that reaches beyond the mark. */
+function outage(entries, acks, mark, end) {
+  const times = [...[...acks.values()].map(({ at }) => at).toSorted((a, b) => a - b), end];
+  let longest = 0;
+  for (let index = 1; index < times.length; index += 1)
+    if (times[index] > mark) longest = Math.max(longest, times[index] - times[index - 1]);
+  const failed = entries.some(({ kind, at }) => (kind === "U" || kind === "F") && at > mark);
+  return longest > noticeableMs || failed ? longest : 0;
+}
