@@ -15,13 +15,18 @@ const lasting = (begin) => async (context) => {
 const names = (hosts) => hosts.map((host) => host.name);
 
 /** Every new connection of a host's PostgreSQL user to these targets is slower by this much in each direction. */
-async function slow({ network, user }, host, targets, ms) {
+async function slow({ network, user, until }, host, targets, ms) {
   const ways = targets.map((target, index) => ({ ...target, uid: user.uid, relay: firstRelayPort + index }));
   for (const way of ways) {
     const to = `${network.addresses.get(way.to)}:${way.port}`;
     await host.help([process.execPath, relay, String(way.relay), to, String(ms)]);
   }
   await network.detour(host.name, ways);
+  await until(
+    () => host.helpersSaid(" a connection to "),
+    10_000,
+    `a connection of ${host.name} through its relay`,
+  );
 }
 
 const partitionLeader = {

@@ -14,7 +14,7 @@ export function faketimeLibrary() {
 async function powerOff({ network }, host) {
   const others = [...network.addresses.keys()].filter((name) => name !== host.name);
   await network.part([host.name], others);
-  await host.killEverything();
+  await host.powerOff();
 }
 
 const killHost = {

@@ -1,6 +1,8 @@
 // A database host: an agent under its supervisor, with a volume of its own, on a network namespace.
-import { chownSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { chownSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { stringify } from "yaml";
 import { launch, waitFor } from "../bench/processes.mjs";
 import { namespaceFile, onHost } from "./network.mjs";
@@ -10,6 +12,8 @@ import { makeVolume } from "./volumes.mjs";
 
 export const postgresPort = 5432;
 export const apiPort = 8008;
+
+const command = ([program, ...rest]) => [program, rest];
 
 /** @typedef {Awaited<ReturnType<typeof makeHost>>} Host */
 
@@ -33,6 +37,7 @@ export async function makeHost({ tag, dir, name, addresses, etcdHosts, settings,
   writeFileSync(config, stringify(content), { mode: 0o600 });
   for (const path of [place, config]) chownSync(path, user.uid, user.gid);
   const log = join(dir, `${name}-agent.log`);
+  const helpersLog = join(dir, `${name}-helpers.log`);
   /** Of the suite itself: they serve the host's network, and no fault strikes them. */
   const helpers = new Set();
   const processes = () => processesOf(namespaceFile(tag, name)).filter((pid) => !helpers.has(pid));
@@ -48,14 +53,17 @@ export async function makeHost({ tag, dir, name, addresses, etcdHosts, settings,
     processes,
     parts: () => partsOf(processes()),
     /** Runs something on this host as PostgreSQL's user, to its end or for good. @returns {Promise<number>} its number */
-    launch: (argv, file = log, env = {}) =>
-      launch(onHost(tag, name, argv, user), { cwd: "/", log: file, env: { HOME: user.home, ...env } }),
+    launch(argv, file = log, env = {}) {
+      const variables = Object.entries(env).map(([key, value]) => `${key}=${value}`);
+      const command = variables.length > 0 ? ["env", ...variables, ...argv] : argv;
+      return launch(onHost(tag, name, command, user), { cwd: "/", log: file, env: { HOME: user.home } });
+    },
     /** Runs something of the suite on this host, as root. */
     async help(argv) {
-      const pid = await launch(onHost(tag, name, argv), { cwd: "/", log: join(dir, `${name}-helpers.log`) });
-      helpers.add(pid);
-      return pid;
+      helpers.add(await launch(onHost(tag, name, argv), { cwd: "/", log: helpersLog }));
     },
+    /** Whether a helper has printed this. */
+    helpersSaid: (text) => existsSync(helpersLog) && readFileSync(helpersLog, "utf8").includes(text),
     /** Starts the agent under its supervisor. `env`: added to what it sees. */
     startAgent(env = {}) {
       const [node, script] = program;
@@ -69,7 +77,13 @@ export async function makeHost({ tag, dir, name, addresses, etcdHosts, settings,
         send(found[part], "SIGKILL");
       }
     },
-    killEverything: () => killAll(processes),
+    /** SIGKILL for everything; its connections go with it, so that its kernel sends nothing of them later on. */
+    async powerOff() {
+      await killAll(processes);
+      await promisify(execFile)(...command(onHost(tag, name, ["ss", "--kill", "--tcp"])), {
+        timeout: 10_000,
+      });
+    },
     /** SIGSTOP for processes, by what chooses them of the host's. */
     freeze: (choose = (parts, all) => all) => freezeAll(() => choose(partsOf(processes()), processes())),
     thaw: () => thawAll(processes()),
@@ -90,6 +104,7 @@ export async function makeHost({ tag, dir, name, addresses, etcdHosts, settings,
     async endHelpers() {
       await killAll(() => processesOf(namespaceFile(tag, name)).filter((pid) => helpers.has(pid)));
       helpers.clear();
+      rmSync(helpersLog, { force: true });
     },
     /** The login that may do everything, once the cluster has one. */
     superuser(signal) {

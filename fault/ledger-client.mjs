@@ -1,4 +1,4 @@
-// The application: writers that keep their sessions open and others that lose patience, and a reader that looks for what was
+// The application: writers that keep their sessions open, others that lose patience, one for each server, and a reader that looks for what was
 // acknowledged. A process of its own on the clients' host; says every 100 ms how it goes, ends at the end of its input.
 //   node ledger-client.mjs '{"file": ..., "run": 1, "servers": [{"host", "port", "name"}], "login": {...}}'
 import { fdatasync, openSync, writeSync } from "node:fs";
@@ -14,8 +14,9 @@ const pauseMs = 8;
 const retryMs = 20;
 const connectMs = 1000;
 /** How long a writer waits for an answer: one that holds its session waits on, as many applications do. */
-const patience = { held: 0, eager: 1500 };
-const writers = ["held", "held", "held", "eager", "eager", "eager"];
+const patience = { held: 0, eager: 1500, tied: 1500 };
+/** Those tied to a server know no other: whoever else becomes a primary is written to at once, and so cannot hide. */
+const writers = ["held", "held", "eager", "eager", ...servers.map(() => "tied")];
 /** Numbers of one writer. */
 const span = 10_000_000;
 
@@ -69,27 +70,29 @@ function failed() {
   state.lastFailure = nowMs();
 }
 
-/** Walks the servers until one is a primary. */
-async function connected(turn, timeoutMs) {
+/** Walks these servers until one is a primary. */
+async function connected(among, turn, timeoutMs) {
   for (let tries = 0; state.running; tries += 1) {
-    const server = servers[(turn + tries) % servers.length];
+    const server = among[(turn + tries) % among.length];
     try {
       const found = await session(server, timeoutMs);
       if (found !== null) return found;
     } catch (error) {
-      note("X", "-", nowMs(), codeOf(error));
+      if (among.length > 1) note("X", "-", nowMs(), codeOf(error));
     }
-    if (tries >= servers.length) failed();
+    if (among.length > 1 && tries >= among.length) failed();
     await sleep(retryMs);
   }
   return null;
 }
 
 async function write(writer) {
-  const timeoutMs = patience[writers[writer]];
+  const kind = writers[writer];
+  const timeoutMs = patience[kind];
+  const among = kind === "tied" ? [servers[writer % servers.length]] : servers;
   let current = null;
   for (let number = 1; state.running; number += 1) {
-    current ??= await connected(writer, timeoutMs);
+    current ??= await connected(among, writer, timeoutMs);
     if (current === null) return;
     const id = writer * span + number;
     note("I", id, nowMs());
@@ -124,7 +127,7 @@ async function read() {
   let current = null;
   while (state.running) {
     await sleep(100);
-    current ??= await connected(0, patience.eager);
+    current ??= await connected(servers, 0, patience.eager);
     if (current === null) return;
     const asked = [
       ...fresh.slice(-500),

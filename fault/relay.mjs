@@ -22,6 +22,7 @@ function pass(from, to) {
 }
 
 createServer({ allowHalfOpen: true }, (client) => {
+  console.log(`${new Date().toISOString()} a connection to ${target}`);
   const server = connect({ host, port: Number(targetPort), allowHalfOpen: true });
   for (const socket of [client, server]) {
     socket.setNoDelay(true);

@@ -1,7 +1,7 @@
 // Makes the hosts, has the rounds played on them, removes everything, reports.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync } from "node:fs";
+import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -30,6 +30,7 @@ export async function runSuite(options) {
   const commit = (await run(["git", "-C", root, "rev-parse", "--short", "HEAD"])).output.trim();
   const of = { commit, set: options.set };
   const logs = options.logs ?? mkdtempSync(join(tmpdir(), "pgherd-fault.logs-"));
+  mkdirSync(logs, { recursive: true });
   const kept = options.resume ?? join(logs, "rounds.json");
   if (options.resume === null) saveRounds(kept, of, []);
   const chosen = options.chosen.filter((fault) => impossible(fault) === null);
