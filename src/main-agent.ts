@@ -2,9 +2,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
-import type { Log } from "./agent/context.ts";
 import type { Daemon } from "./agent/assemble.ts";
+import type { Log } from "./agent/context.ts";
 import { startAgent } from "./agent/daemon.ts";
+import { createPeers } from "./api/peers.ts";
 import { startApi } from "./api/server.ts";
 import { findBinDir } from "./config/bin-dir.ts";
 import type { NodeConfig } from "./config/node-config.ts";
@@ -100,6 +101,7 @@ async function runAgent(file: string): Promise<number> {
       "--log",
       join(config.stateDir, "guard.log"),
     ],
+    peers: createPeers(systemTimers),
     supervisorPid: supervisorPid(),
     reloadConfig: () => loadNodeConfig(file, process.env),
     clock: systemClock,

@@ -8,11 +8,12 @@ import { declareServing, permission, stillOpen } from "./act-leadership.ts";
 import type { AgentContext } from "./context.ts";
 import { dcsTimeoutMs } from "./context.ts";
 import type { Executor } from "./execution.ts";
+import { durabilityWrites, startingNames } from "./durability-keeper.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
 /** The first lease, or the next one over a bootstrap that was not finished. */
 async function claim(context: AgentContext, timeline: Timeline, initialize: string): Promise<boolean> {
-  const { mirror, keeper, options, secrets, settings } = context;
+  const { mirror, keeper, options, secrets, settings, membership } = context;
   const state = await mirror.refresh(dcsTimeoutMs(settings().ttlMs));
   // What was just read may be more than what was decided from: another may have claimed or finished meanwhile.
   if (state.initialization.value.kind === "initialized" || !stillOpen(context, state)) return false;
@@ -24,6 +25,7 @@ async function claim(context: AgentContext, timeline: Timeline, initialize: stri
     state: "elected",
     timeline,
     reservedTimeline: timeline,
+    origin: null,
     lsn: null,
     release: null,
     servingSince: null,
@@ -33,6 +35,8 @@ async function claim(context: AgentContext, timeline: Timeline, initialize: stri
   const writes: DcsWrite[] = [
     { key: keys.initialize, value: initialize },
     { key: keys.leader, value: options.node },
+    // No client has been acknowledged anything here yet: until a standby is there, this node alone holds what will be.
+    ...durabilityWrites([{ token: lease.token, primary: membership.member, members: [], required: 0 }]),
   ];
   if (known === undefined) writes.push({ key: keys.secrets, value: offered });
   if (state.settings.value === null)
@@ -40,6 +44,7 @@ async function claim(context: AgentContext, timeline: Timeline, initialize: stri
   const won = await keeper.take(lease, state.lease, {
     checks: [
       { key: keys.initialize, version: state.initialization.version },
+      { key: keys.durability, version: state.durability.version },
       { key: keys.secrets, version: known?.version ?? 0 },
       { key: keys.config, version: state.settings.version },
     ],
@@ -51,6 +56,7 @@ async function claim(context: AgentContext, timeline: Timeline, initialize: stri
 
 /** Contends for making the cluster: whoever writes `initialize` and the first lease together has won. */
 export const claimBootstrap: Executor<{ kind: "claim-bootstrap" }> = async ({ context }) => {
+  if ((await context.instance.inspect()).kind === "empty") await context.membership.renew();
   const won = await claim(context, 1 as Timeline, "");
   context.log("info", "bootstrap.claim", { won });
 };
@@ -66,6 +72,9 @@ export const bootstrap: Executor<{ kind: "bootstrap" }> = async ({ context, step
   }
   await markProvisional(context, true);
   step("initdb");
+  const held = keeper.standing();
+  if (held.kind !== "mine") throw new Fault("LOST_LEADERSHIP", "Another node makes the cluster now.");
+  context.notebook.synchronousNames = startingNames(context, held.lease.token);
   const settings = postgresSettings(context);
   await instance.bootstrap({
     initdbOptions: options.bootstrap.initdbOptions,

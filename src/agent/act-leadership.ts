@@ -1,5 +1,9 @@
 import type { HistoryEntry, LeaseRecord, MoveOutcome, ReleaseFacts } from "../cluster/records.ts";
+import { durabilityHardLimit, electedEntry } from "../cluster/durability.ts";
 import { currentToken, highestTimeline, type ClusterState } from "../cluster/state.ts";
+import type { Action } from "../cluster/action.ts";
+import type { SyncStandby } from "../cluster/durability.ts";
+import type { Standing } from "../cluster/view.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { encodePatroniHistory, encodeRecord, keys } from "../dcs/layout.ts";
 import { Fault, toFault, type FaultCode } from "../values/fault.ts";
@@ -11,20 +15,22 @@ import { dcsTimeoutMs } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
 import { runFenceCommand } from "./fence-command.ts";
 import { postgresSettings } from "./postgres-settings.ts";
-import { upstreamAddress } from "./observe.ts";
+import { durabilityWrites, startingNames } from "./durability-keeper.ts";
+import { currentStanding, upstreamAddress } from "./observe.ts";
+import { expectedStandbys } from "./sync-standbys.ts";
 
 /** F4: one transaction makes this node the holder, if the lease and the durability record are still what was decided from. */
-export const takeLease: Executor<{ kind: "take-lease"; resume: boolean }> = async ({
+export const takeLease: Executor<Extract<Action, { kind: "take-lease" }>> = async ({
   context,
   action,
   decision,
   step,
 }) => {
-  const { mirror, keeper, options, journal } = context;
+  const { mirror, keeper, options, journal, membership, settings } = context;
   const timeoutMs = dcsTimeoutMs(context.settings().ttlMs);
   const before = await mirror.refresh(timeoutMs);
   const lease = before.lease.value;
-  if (!stillOpen(context, before)) return;
+  if (!stillOpen(context, before) || nextToken(currentToken(before)) !== action.token) return;
   // A holder that gave the lease up has ended its PostgreSQL itself: only one that fell silent is fenced.
   if (lease !== null && lease.holder !== options.node && lease.state !== "released") {
     step("fence command");
@@ -34,19 +40,38 @@ export const takeLease: Executor<{ kind: "take-lease"; resume: boolean }> = asyn
   const reserved = Math.max(timeline, lease?.reservedTimeline ?? 1) as Timeline;
   const record: LeaseRecord = {
     holder: options.node,
-    token: nextToken(currentToken(before)),
+    token: action.token,
     renewal: (lease?.renewal ?? 0) + 1,
     ttlMs: context.settings().ttlMs,
     state: "elected",
     timeline,
     reservedTimeline: reserved,
+    origin: action.resume ? null : await ownEnd(context),
     lsn: null,
     release: null,
     servingSince: null,
   };
+  const entry = electedEntry(
+    membership.member,
+    action.token,
+    settings().durability,
+    followers(context, before),
+  );
+  const recorded = before.durability.value;
+  if (recorded.length >= durabilityHardLimit)
+    throw new Fault(
+      "DCS_GARBAGE",
+      `The durability record holds ${recorded.length} entries and takes no more.`,
+      {
+        hint: "Bring the nodes it names back, so that a leader can finish the changes it holds.",
+      },
+    );
   const won = await keeper.take(record, before.lease, {
-    checks: [{ key: keys.durability, version: before.durability.version }],
-    writes: [{ key: keys.leader, value: options.node }],
+    checks: [{ key: keys.durability, version: action.recordVersion }],
+    writes: [
+      { key: keys.leader, value: options.node },
+      ...(entry === null ? [] : durabilityWrites([...recorded, entry])),
+    ],
   });
   context.log("info", "lease.take", { won, token: record.token, timeline, rule: decision.rule });
   if (won) {
@@ -59,15 +84,33 @@ export const takeLease: Executor<{ kind: "take-lease"; resume: boolean }> = asyn
   }
 };
 
+/** Who follows the new holder in a moment: those who promised with it, else the standbys that are there. */
+function followers(context: AgentContext, state: ClusterState): readonly SyncStandby[] {
+  const token = nextToken(currentToken(state));
+  const own = state.nodes.get(context.options.node)?.value.ballot?.token === token;
+  return expectedStandbys(context, state, (node) =>
+    own ? node.ballot?.token === token : node.role === "standby",
+  );
+}
+
+/** Where the WAL here ends, measured at rest or with nobody left to send any. */
+async function ownEnd(context: AgentContext): Promise<LeaseRecord["origin"]> {
+  const { ballot } = context.notebook;
+  if (ballot !== null) return { timeline: ballot.timeline, lsn: ballot.lsn };
+  const facts = await context.instance.inspect();
+  const sql = facts.kind === "running" ? facts.sql : null;
+  return sql === null ? null : { timeline: sql.timeline, lsn: sql.lsn };
+}
+
 /** Whether the lease as just read linearizably is still one that may be taken. */
 export function stillOpen(context: AgentContext, state: ClusterState): boolean {
-  const standing = context.keeper.standing();
-  return (
-    state.lease.value === null ||
-    standing.kind === "released" ||
-    standing.kind === "expired" ||
-    standing.kind === "none"
-  );
+  return state.lease.value === null || isOpen(currentStanding(context));
+}
+
+/** F1, F7: nobody holds the lease any more that has to be respected. */
+export function isOpen(standing: Standing): boolean {
+  const open = ["released", "expired", "lost", "none"] as const satisfies readonly Standing["kind"][];
+  return (open as readonly string[]).includes(standing.kind);
 }
 
 /** P1: only the holder's PostgreSQL becomes able to write. */
@@ -83,7 +126,12 @@ export const promote: Executor<{ kind: "promote"; timeline: Timeline }> = async 
   step("promoting");
   try {
     const limitMs = Math.max(10_000, context.settings().ttlMs * 4);
-    await instance.promote(action.timeline, limitMs, permission(context));
+    const standing = context.keeper.standing();
+    if (standing.kind !== "mine")
+      throw new Fault("LOST_LEADERSHIP", "The lease was lost before the promotion.");
+    notebook.synchronousNames = startingNames(context, standing.lease.token);
+    context.durability.forget();
+    await instance.promote(action.timeline, postgresSettings(context), limitMs, permission(context));
   } catch (thrown) {
     notebook.failed("promote", 500, 5000);
     journal.event("promote_failed", false, thrown instanceof Error ? thrown.message : String(thrown));

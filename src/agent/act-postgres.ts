@@ -1,14 +1,19 @@
 import { planRejoin, type RejoinPlan } from "../cluster/rejoin.ts";
 import { bestStreamingStandby, mayStream } from "../cluster/candidates.ts";
+import { requiredIn } from "../cluster/durability.ts";
+import { currentToken } from "../cluster/state.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import { Fault } from "../values/fault.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
-import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
+import { nextToken, type FencingToken, type NodeName, type Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
-import { permission, releaseForShutdown } from "./act-leadership.ts";
+import { isOpen, permission, releaseForShutdown } from "./act-leadership.ts";
+import { dcsTimeoutMs } from "./context.ts";
+import { startingNames } from "./durability-keeper.ts";
 import type { AgentContext } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
-import { upstreamAddress } from "./observe.ts";
+import { proveLineage, provenToken } from "./lineage.ts";
+import { currentStanding, upstreamAddress } from "./observe.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
 /** P3: no process of the instance is left when this resolves. */
@@ -35,6 +40,7 @@ export const stopForeign: Executor<{ kind: "stop-foreign" }> = async ({ context 
 export const startPrimary: Executor<{ kind: "start-primary" }> = async ({ context }) => {
   const { instance, notebook, options } = context;
   try {
+    await prepareToWrite(context, await instance.inspect());
     notebook.startedToWrite = true;
     await instance.startPrimary(postgresSettings(context), options.startTimeoutMs, permission(context));
     notebook.succeeded("start");
@@ -46,6 +52,20 @@ export const startPrimary: Executor<{ kind: "start-primary" }> = async ({ contex
   }
 };
 
+/**
+ * P6: what commits wait for is in the configuration before the start; and after a crash no client sees what the recorded
+ * standbys may not have yet.
+ */
+async function prepareToWrite(context: AgentContext, facts: PostgresFacts): Promise<void> {
+  const { keeper, notebook, membership, durability } = context;
+  const standing = keeper.standing();
+  if (standing.kind !== "mine") throw new Fault("LOST_LEADERSHIP", "This node does not hold the lease.");
+  notebook.synchronousNames = startingNames(context, standing.lease.token);
+  durability.forget();
+  const crashed = facts.kind === "stopped" && !facts.control.clusterState.startsWith("shut down");
+  if (crashed && requiredIn(notebook.synchronousNames) > 0) await membership.setClosed(true);
+}
+
 /** Starts read-only. */
 export const startStandby: Executor<{ kind: "start-standby"; upstream: NodeName | null }> = async ({
   context,
@@ -54,14 +74,24 @@ export const startStandby: Executor<{ kind: "start-standby"; upstream: NodeName 
   await beginStandby(context, action.upstream);
 };
 
-async function beginStandby(context: AgentContext, upstream: NodeName | null): Promise<void> {
-  const { instance, notebook, options } = context;
+async function beginStandby(
+  context: AgentContext,
+  upstream: NodeName | null,
+  provenFor: FencingToken | null = null,
+): Promise<void> {
+  const { instance, notebook, options, membership } = context;
   try {
-    const address =
-      upstream === null || !mayStream(context.options.tags) ? null : upstreamAddress(context, upstream);
+    const streams = upstream !== null && mayStream(context.options.tags);
+    const address = streams ? upstreamAddress(context, upstream, provenFor) : null;
     notebook.startedToWrite = false;
+    notebook.synchronousNames = "";
+    await membership.setClosed(false);
     const outcome = await instance.startStandby(address, postgresSettings(context), options.startTimeoutMs);
     notebook.upstream = address === null ? null : upstream;
+    notebook.proven =
+      address === null || provenFor === null || upstream === null
+        ? null
+        : { leader: upstream, token: provenFor };
     notebook.succeeded("start");
     context.journal.event("postgres_started", true, `PostgreSQL runs as standby (${outcome})`, {
       role: "standby",
@@ -80,10 +110,14 @@ export const follow: Executor<{ kind: "follow"; upstream: NodeName | null }> = a
 }) => {
   const { instance, notebook, journal } = context;
   const former = notebook.upstream;
-  const address = action.upstream === null ? null : upstreamAddress(context, action.upstream);
+  const provenFor = action.upstream === null ? null : await proveLineage(context, action.upstream);
+  const address = action.upstream === null ? null : upstreamAddress(context, action.upstream, provenFor);
   if (action.upstream !== null && address === null) return;
+  notebook.synchronousNames = "";
   await instance.follow(address, postgresSettings(context));
   notebook.upstream = action.upstream;
+  notebook.proven =
+    provenFor === null || action.upstream === null ? null : { leader: action.upstream, token: provenFor };
   notebook.ballot = null;
   if (former !== action.upstream && former !== undefined)
     journal.event("upstream_changed", true, `following ${action.upstream ?? "nobody"}`, {
@@ -109,12 +143,19 @@ async function reserve(
   }
 }
 
-/** F2: ends receiving, measures, and publishes the position for the coming token. */
+/**
+ * F2, in this order: a linearizable look, the promise made durable, the means to connect taken away, the receiver ended;
+ * then measures, and publishes the position for the coming token.
+ */
 export const ballot: Executor<{ kind: "ballot"; token: FencingToken }> = async ({ context, action }) => {
-  const { instance, notebook } = context;
+  const { instance, notebook, membership, mirror, settings } = context;
+  const state = await mirror.refresh(dcsTimeoutMs(settings().ttlMs));
+  if (!isOpen(currentStanding(context)) || nextToken(currentToken(state)) !== action.token) return;
+  await membership.promise(action.token);
   const position = await instance.stopReceiving(postgresSettings(context));
   notebook.upstream = null;
-  notebook.ballot = { token: action.token, ...position };
+  notebook.proven = null;
+  notebook.ballot = { token: action.token, ...position, recordVersion: state.durability.version };
   context.log("info", "ballot", {
     token: action.token,
     timeline: position.timeline,
@@ -162,6 +203,7 @@ async function copyFrom({ context, signal, step }: Execution, sourceName: NodeNa
     });
     throw thrown;
   }
+  await context.membership.renew();
   notebook.succeeded("clone", "rejoin");
   journal.event("clone_done", true, `copied from ${sourceName}`, {
     source: sourceName,
@@ -204,10 +246,10 @@ export const examine: Executor<{ kind: "examine"; leader: NodeName }> = async (e
     if (found.kind === "follow") {
       notebook.failed("rejoin", 2000, 10_000);
       const address = upstreamAddress(context, action.leader);
-      if (address !== null) {
-        await reserve(context, action.leader, address);
-        await instance.follow(address, postgresSettings(context));
-      }
+      if (address === null) return;
+      await reserve(context, action.leader, address);
+      await instance.follow(address, postgresSettings(context));
+      notebook.proven = null;
       return;
     }
     step("stopping");
@@ -285,7 +327,7 @@ async function carryOut(execution: Execution, leader: NodeName, found: RejoinPla
       return;
   }
   step("starting");
-  await beginStandby(context, leader);
+  await beginStandby(context, leader, provenToken(context, leader));
   notebook.succeeded("rejoin");
   journal.event("rejoined", true, `follows ${leader}: ${found.why}`, { leader, how: found.kind });
 }
@@ -303,13 +345,16 @@ export const restart: Executor<{ kind: "restart" }> = async ({ context, step }) 
     step("stopping");
     await instance.stop("fast", options.stopTimeoutMs);
     step("starting");
+    if (wasPrimary) await prepareToWrite(context, await instance.inspect());
     context.notebook.startedToWrite = wasPrimary;
     if (wasPrimary)
       await instance.startPrimary(postgresSettings(context), options.startTimeoutMs, permission(context));
     else {
       const upstream = context.notebook.upstream ?? null;
+      // The same WAL comes back: what was proven before the restart still is.
+      const provenFor = context.notebook.proven?.token ?? null;
       await instance.startStandby(
-        upstream === null ? null : upstreamAddress(context, upstream),
+        upstream === null ? null : upstreamAddress(context, upstream, provenFor),
         postgresSettings(context),
         options.startTimeoutMs,
       );

@@ -6,6 +6,7 @@ import { keys } from "../dcs/layout.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import type { Timer } from "../system/timers.ts";
 import { toFault, type Fault } from "../values/fault.ts";
+import type { NodeName } from "../values/names.ts";
 import { elapsedMs, type Instant, type WallTime } from "../values/time.ts";
 import { Changes } from "./changes.ts";
 import type { AgentContext } from "./context.ts";
@@ -162,6 +163,7 @@ export class Agent {
       (facts.kind === "running" && facts.sql?.inRecovery === true);
     this.#cannotWrite = readOnly && wasIdle && notebook.operation === null;
     if (decision.action.kind === "lead" || decision.action.kind === "follow") this.#upkeep.tend(facts);
+    if (decision.action.kind === "lead") this.#context.durability.tend();
     this.#record.build(facts);
     this.#publish();
     this.#lastRound = clock.now();
@@ -207,13 +209,28 @@ export class Agent {
   /** A standby that is already pointed where it should be, or has measured and only waits for its report to be seen. */
   #isSettled(action: Action, view: View): boolean {
     const { ballot, upstream } = this.#context.notebook;
-    if (action.kind === "ballot") return ballot?.token === action.token && upstream === null;
+    if (action.kind === "ballot")
+      return (
+        ballot?.token === action.token &&
+        ballot.recordVersion === view.cluster?.durability.version &&
+        upstream === null
+      );
     return (
       action.kind === "follow" &&
       (view.postgres.kind === "running" || view.postgres.kind === "starting") &&
       upstream === action.upstream &&
-      ballot === null
+      ballot === null &&
+      !this.#mayProve(action.upstream, view)
     );
+  }
+
+  /** Whether it is time to prove (again) that this standby is the leader's descendant (S5). */
+  #mayProve(upstream: NodeName | null, view: View): boolean {
+    const { proven } = this.#context.notebook;
+    if (upstream === null || view.standing.kind !== "other" || view.standing.lease.holder !== upstream)
+      return false;
+    if (proven?.leader === upstream && proven.token === view.standing.lease.token) return false;
+    return view.postgres.kind === "running" && this.#context.notebook.backoff("prove").waitMs === 0;
   }
 
   /** Keeps a decision for `pgherd explain` when it is a new one; returns its time. */
@@ -325,8 +342,16 @@ export class Agent {
   /** Until something in the view changes by the mere passing of time, at most a tick. */
   #untilNextMs(): number {
     const standing = this.#view?.standing;
-    if (standing?.kind === "other") return Math.max(5, Math.min(tickMs, standing.remainingMs + 1));
-    if (standing?.kind === "released" || standing?.kind === "expired" || standing?.kind === "mine-lapsed")
+    if (standing?.kind === "other") {
+      const suspicionMs = this.#context.suspicion.nextMs(this.#context.clock.now());
+      return Math.max(5, Math.min(tickMs, standing.remainingMs + 1, suspicionMs + 1));
+    }
+    if (
+      standing?.kind === "released" ||
+      standing?.kind === "lost" ||
+      standing?.kind === "expired" ||
+      standing?.kind === "mine-lapsed"
+    )
       return 50;
     const due = this.#view?.moveDueMs ?? null;
     return due !== null && due > 0 ? Math.min(tickMs, due + 1) : tickMs;

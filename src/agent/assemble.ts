@@ -13,14 +13,18 @@ import { shutdownCheckpointMs } from "./act-postgres.ts";
 import { Agent } from "./agent.ts";
 import type { AgentContext, AgentOptions, Log } from "./context.ts";
 import { AgentFacade } from "./facade.ts";
-import { loadIdentity, renewIncarnation } from "./identity.ts";
+import { DurabilityKeeper } from "./durability-keeper.ts";
+import { loadIdentity } from "./identity.ts";
 import { AgentJournal } from "./journal.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
+import { loadMembership } from "./membership.ts";
 import { DcsMirror } from "./mirror.ts";
 import { Notebook } from "./notebook.ts";
+import type { Peers } from "./peers.ts";
 import { RecordKeeper } from "./record.ts";
 import { SecretStore } from "./secrets.ts";
 import type { StateFiles } from "./state-files.ts";
+import { Suspicion } from "./suspicion.ts";
 import { Upkeep } from "./upkeep.ts";
 
 /** The agent's end of its guard (P4): guard-client.ts, or a simulator's. */
@@ -44,6 +48,7 @@ export interface AgentParts {
   readonly agentVersion: string;
   readonly guard: GuardPort | null;
   readonly files: StateFiles;
+  readonly peers: Peers;
   /** Told after every round; says where the agent and its guard are found. */
   readonly onRound: () => void;
   /** Re-reads the node file. @throws Fault CONFIG_INVALID */
@@ -68,7 +73,8 @@ export interface Daemon {
 /** Puts an agent together from its ports and starts its loop. @throws Fault CONFIG_UNREADABLE, DATA_DIR_NOT_WRITABLE */
 export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
   const { config, files, guard, clock, timers, random, log } = parts;
-  let identity = await loadIdentity(files, random);
+  const identity = await loadIdentity(files, random);
+  const membership = await loadMembership(files, config.node, identity, random);
   const secrets = await SecretStore.open(files, config.postgresql.superuser, random);
   const journal = new AgentJournal(files, config.node, clock, log);
   await journal.load();
@@ -107,6 +113,14 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     notebook,
     secrets,
     files,
+    membership,
+    peers: parts.peers,
+    get suspicion() {
+      return suspicion;
+    },
+    get durability() {
+      return durability;
+    },
     journal,
     settings,
     clock,
@@ -115,7 +129,9 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     log,
     wake,
   };
-  const record = new RecordKeeper(context, identity.incarnation);
+  const suspicion = new Suspicion(context);
+  const durability = new DurabilityKeeper(context);
+  const record = new RecordKeeper(context);
   const agent: Agent = new Agent(context, record, new Upkeep(context), () => {
     journal.announce();
     if (guarded && agent.cannotWrite && keeper.standing().kind !== "mine") {
@@ -123,13 +139,6 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       guard?.disarm();
     }
     parts.onRound();
-  });
-  journal.subscribe((item) => {
-    if (item.kind !== "event" || !["clone_done", "cluster_bootstrapped"].includes(item.event.event)) return;
-    void renewIncarnation(files, identity, random).then((renewed) => {
-      identity = renewed;
-      record.renewIncarnation(renewed.incarnation);
-    });
   });
   const service = new AgentFacade({
     context,
@@ -173,6 +182,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       agent.stop();
       await ended.catch(() => undefined);
       keeper.close();
+      durability.close();
       mirror.close();
       if (postgres === "keep") instance.detach();
       guard?.close(dead);

@@ -8,10 +8,14 @@ import type { Random } from "../system/random.ts";
 import type { Timers } from "../system/timers.ts";
 import type { NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
+import type { DurabilityKeeper } from "./durability-keeper.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
+import type { Membership } from "./membership.ts";
 import type { DcsMirror } from "./mirror.ts";
 import type { Notebook } from "./notebook.ts";
+import type { Peers } from "./peers.ts";
 import type { SecretStore } from "./secrets.ts";
+import type { Suspicion } from "./suspicion.ts";
 import type { StateFiles } from "./state-files.ts";
 
 /** What an agent is told when it starts: the node file, reduced to what the loop needs. */
@@ -75,6 +79,10 @@ export interface AgentContext {
   readonly instance: PostgresInstance;
   readonly notebook: Notebook;
   readonly secrets: SecretStore;
+  readonly membership: Membership;
+  readonly peers: Peers;
+  readonly suspicion: Suspicion;
+  readonly durability: DurabilityKeeper;
   readonly files: StateFiles;
   readonly journal: Journal;
   readonly settings: SettingsSource;

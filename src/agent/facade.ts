@@ -67,11 +67,13 @@ export class AgentFacade implements AgentService {
     const heardMs = new Map<NodeName, number>();
     for (const name of state?.nodes.keys() ?? [])
       heardMs.set(name, name === options.node ? 0 : mirror.heardMs(name, now));
-    const { paused, failover, ttlMs } = settings();
+    const { paused, failover, ttlMs, durability } = settings();
     return buildStatus(withSettingsProblem(this.#freshened(state)), {
       cluster: options.cluster,
       paused,
       failover,
+      durability: durability.mode,
+      wall: clock.wall(),
       leader,
       leaderSince: leader === null ? null : (state?.lease.value?.servingSince ?? null),
       dcsReachable: this.#agent.view?.dcs.reachable ?? false,

@@ -21,6 +21,7 @@ const first: LeaseRecord = {
   state: "elected",
   timeline: 1 as Timeline,
   reservedTimeline: 1 as Timeline,
+  origin: null,
   lsn: null,
   release: null,
   servingSince: null,

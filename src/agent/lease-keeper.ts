@@ -1,13 +1,13 @@
 import { clockDrift, heldForMs } from "../cluster/policy.ts";
 import type { LeaseRecord } from "../cluster/records.ts";
-import type { Versioned } from "../cluster/state.ts";
+import { highestPromise, type Versioned } from "../cluster/state.ts";
 import type { Standing } from "../cluster/view.ts";
 import type { Dcs, DcsCheck, DcsWrite } from "../dcs/dcs.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Timer, Timers } from "../system/timers.ts";
 import { Fault } from "../values/fault.ts";
-import type { NodeName } from "../values/names.ts";
+import type { FencingToken, NodeName } from "../values/names.ts";
 import { elapsedMs, instantAfter, type Instant } from "../values/time.ts";
 import type { DcsMirror } from "./mirror.ts";
 
@@ -134,7 +134,12 @@ export class LeaseKeeper {
       this.#checkSuspend();
       const own = this.#held ?? this.#recorded();
       if (own === null) return;
-      const lease = { ...own.lease, renewal: own.lease.renewal + 1, ttlMs: this.#options.ttlMs() };
+      const lease = {
+        ...own.lease,
+        token: this.#tokenAbovePromises(own.lease),
+        renewal: own.lease.renewal + 1,
+        ttlMs: this.#options.ttlMs(),
+      };
       try {
         await this.#write(lease, own.version, nothingElse);
       } catch (thrown) {
@@ -143,6 +148,15 @@ export class LeaseKeeper {
         this.#options.wake();
       }
     });
+  }
+
+  /** F9: who promised a higher token follows no lower one; the holder goes on with theirs, on the same timeline. */
+  #tokenAbovePromises(lease: LeaseRecord): FencingToken {
+    const { mirror, log } = this.#options;
+    const promised = mirror.state === null ? lease.token : highestPromise(mirror.state);
+    if (lease.state !== "serving" || promised <= lease.token) return lease.token;
+    log("lease.token_raised", { from: lease.token, to: promised });
+    return promised;
   }
 
   /** The lease in the DCS when it names this node although the keeper does not hold it: after a restart, or a lost reply. */
@@ -221,7 +235,7 @@ export class LeaseKeeper {
   #isOurs(lease: LeaseRecord | null, held: Held): boolean {
     if (lease === null) return elapsedMs(this.#options.clock.now(), held.deadline) > 0;
     return (
-      lease.holder === this.#options.self && lease.token === held.lease.token && lease.state !== "released"
+      lease.holder === this.#options.self && lease.token >= held.lease.token && lease.state !== "released"
     );
   }
 

@@ -157,7 +157,8 @@ export class DcsMirror {
 function essenceOf(state: ClusterState): string {
   const lease = state.lease.value;
   const nodes = [...state.nodes.values()].map(({ value: node }) => {
-    const ballot = node.ballot === null ? "" : `${node.ballot.token}@${node.ballot.lsn}`;
+    const ballot =
+      node.ballot === null ? "" : `${node.ballot.token}@${node.ballot.lsn} ${node.ballot.recordVersion}`;
     return [
       node.name,
       node.state,
@@ -166,12 +167,16 @@ function essenceOf(state: ClusterState): string {
       node.streaming,
       node.upstream,
       node.systemIdentifier,
+      node.incarnation,
+      node.promised,
+      node.suspects,
       ballot,
     ].join(" ");
   });
   return [
     lease === null ? "" : `${lease.holder} ${lease.token} ${lease.state} ${lease.ttlMs}`,
     state.initialization.version,
+    state.durability.version,
     state.move.version,
     state.moveOutcome.version,
     state.settings.version,

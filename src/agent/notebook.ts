@@ -1,12 +1,12 @@
-import type { LocalRequest, RetryView } from "../cluster/view.ts";
+import type { Backoff, LocalRequest, RetryView } from "../cluster/view.ts";
 import type { Ballot, NodeProblem, OperationProgress, PostgresRole } from "../cluster/records.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Lsn } from "../values/lsn.ts";
-import type { NodeName } from "../values/names.ts";
+import type { FencingToken, NodeName } from "../values/names.ts";
 import { elapsedMs, instantAfter, type Instant } from "../values/time.ts";
 
 /** Kinds of work that are retried with growing waits. */
-export type RetryKind = keyof RetryView;
+export type RetryKind = keyof RetryView | "prove";
 
 interface Failures {
   readonly count: number;
@@ -49,9 +49,21 @@ export class Notebook {
   /** The version of the cluster settings that PostgreSQL here is configured with; null = not yet. */
   appliedSettings: number | null = null;
   oldestWalLsn: Lsn | null = null;
+  /** `synchronous_standby_names` as this agent wants or found it; null = not known yet. */
+  synchronousNames: string | null = null;
+  /** The leader and token for which this node is connected under its proven name (S5); null = under a plain one. */
+  proven: { readonly leader: NodeName; readonly token: FencingToken } | null = null;
+  #configuring: Promise<unknown> = Promise.resolve();
 
   constructor(clock: Clock) {
     this.#clock = clock;
+  }
+
+  /** PostgreSQL's configuration is written by one at a time, from what holds then. */
+  configure<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#configuring.then(work);
+    this.#configuring = run.catch(() => undefined);
+    return run;
   }
 
   /** Notes a failure: the next try waits `waitMs` doubled per failure in a row, at most `maxWaitMs`. */
@@ -65,14 +77,15 @@ export class Notebook {
     for (const kind of kinds) this.#failures.delete(kind);
   }
 
+  backoff(kind: RetryKind): Backoff {
+    const known = this.#failures.get(kind);
+    return known === undefined
+      ? { failures: 0, waitMs: 0 }
+      : { failures: known.count, waitMs: Math.max(0, elapsedMs(this.#clock.now(), known.notBefore)) };
+  }
+
   retry(): RetryView {
-    const now = this.#clock.now();
-    const view = (kind: RetryKind): { failures: number; waitMs: number } => {
-      const known = this.#failures.get(kind);
-      return known === undefined
-        ? { failures: 0, waitMs: 0 }
-        : { failures: known.count, waitMs: Math.max(0, elapsedMs(now, known.notBefore)) };
-    };
+    const view = (kind: RetryKind): Backoff => this.backoff(kind);
     return { start: view("start"), rejoin: view("rejoin"), clone: view("clone"), promote: view("promote") };
   }
 }

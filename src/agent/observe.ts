@@ -1,8 +1,9 @@
 import { elapsedMs, type Instant } from "../values/time.ts";
-import type { NodeName } from "../values/names.ts";
-import type { LocalPostgres, NodeView, View } from "../cluster/view.ts";
-import { slotNameOf } from "../values/names.ts";
-import type { PostgresFacts, SqlFacts } from "../postgres/instance.ts";
+import type { FencingToken, NodeName } from "../values/names.ts";
+import { isLost } from "../cluster/early-failover.ts";
+import type { LocalPostgres, NodeView, Standing, View } from "../cluster/view.ts";
+import { replicationName, slotNameOf } from "../values/names.ts";
+import type { PostgresFacts, SqlFacts, Upstream } from "../postgres/instance.ts";
 import type { AgentContext } from "./context.ts";
 
 /** Without an answer for this share of the ttl the DCS counts as unreachable; the lease's own deadline is independent. */
@@ -10,24 +11,28 @@ const unreachableAfter = 0.6;
 
 /** One frozen picture of everything a round decides from. `facts` is what PostgreSQL showed a moment ago. */
 export function buildView(context: AgentContext, facts: PostgresFacts): View {
-  const { options, mirror, keeper, notebook, clock } = context;
+  const { options, mirror, notebook, clock, suspicion } = context;
   const now = clock.now();
   const settings = context.settings();
   const state = mirror.state;
   const silentMs = mirror.contact === null ? null : elapsedMs(mirror.contact, now);
   noteStreaming(context, facts, now);
+  const sql = facts.kind === "running" ? facts.sql : null;
+  suspicion.observe(state?.lease.value ?? null, sql?.inRecovery === true ? sql.receivedLsn : null);
   const others: NodeView[] = [];
   for (const { value } of state?.nodes.values() ?? []) {
     if (value.name !== options.node) others.push({ record: value, heardMs: mirror.heardMs(value.name, now) });
   }
   return {
     self: options.node,
+    member: context.membership.member,
+    promised: context.membership.promised,
     tags: options.tags,
     location: options.location,
     policy: settings,
     dcs: { reachable: silentMs !== null && silentMs < settings.ttlMs * unreachableAfter, silentMs },
     cluster: state,
-    standing: keeper.standing(),
+    standing: currentStanding(context),
     others,
     postgres: localPostgres(context, facts, now),
     provisional: notebook.provisional,
@@ -38,6 +43,27 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
     moveDueMs: moveDueMs(context),
     retry: notebook.retry(),
   };
+}
+
+/** What the lease means here and now, an early failover (F7) included. */
+export function currentStanding(context: AgentContext): Standing {
+  const { keeper, mirror, suspicion, membership, settings, clock } = context;
+  const standing = keeper.standing();
+  const cluster = mirror.state;
+  if (standing.kind !== "other" || cluster === null) return standing;
+  const now = clock.now();
+  const lost = isLost({
+    lease: standing.lease,
+    cluster,
+    policy: settings(),
+    member: membership.member,
+    suspected: suspicion.suspects === standing.lease.token,
+    tokenSeenMs: suspicion.tokenSeenMs(now),
+    heardMs: (node) => mirror.heardMs(node, now),
+  });
+  if (!lost) return standing;
+  const openMs = Math.max(0, suspicion.silentMs(now) - settings().suspectAfterMs);
+  return { kind: "lost", lease: standing.lease, openMs };
 }
 
 /** Remembers since when the node streams or does not, and who streams from it. */
@@ -55,6 +81,7 @@ function noteStreaming(context: AgentContext, facts: PostgresFacts, now: Instant
   else if (notebook.postmaster?.pid !== facts.postmasterPid)
     notebook.postmaster = { pid: facts.postmasterPid, role: notebook.startedToWrite ? "primary" : null };
   if (sql === null) return;
+  notebook.synchronousNames ??= sql.inRecovery ? "" : sql.synchronousStandbyNames;
   if (sql.inRecovery) {
     notebook.standbys = [];
     notebook.standbysSeenAt = null;
@@ -64,7 +91,7 @@ function noteStreaming(context: AgentContext, facts: PostgresFacts, now: Instant
   for (const name of context.mirror.state?.nodes.keys() ?? []) known.set(name, name);
   notebook.standbysSeenAt = sql.lsn;
   notebook.standbys = sql.replication.flatMap((connection) => {
-    const node = known.get(connection.applicationName);
+    const node = known.get(connection.applicationName.split("/")[0] ?? "");
     return node === undefined || connection.state !== "streaming" || connection.flushLsn === null
       ? []
       : [{ node, flushLsn: connection.flushLsn }];
@@ -142,17 +169,31 @@ function moveDueMs(context: AgentContext): number | null {
   return Date.parse(move.scheduledAt) - Date.parse(context.clock.wall());
 }
 
-/** The slot a node uses on its upstream, and the name it calls itself there. */
+/**
+ * Where a node is reached, the slot used there, and the name this node calls itself: its proven one for the lease's token
+ * when the lineage was proven (S5), else its plain one, which no commit ever waits for. null = unknown, or a promise forbids
+ * to connect (F9).
+ */
 export function upstreamAddress(
   context: AgentContext,
   node: NodeName,
-): { host: string; port: number; slot: string; applicationName: string } | null {
-  const record = context.mirror.state?.nodes.get(node)?.value;
-  if (record === undefined) return null;
+  provenFor: FencingToken | null = null,
+): Upstream | null {
+  const { membership, mirror } = context;
+  const record = mirror.state?.nodes.get(node)?.value;
+  if (record === undefined || isHeldBack(context)) return null;
   return {
     host: record.host,
     port: record.port,
     slot: slotNameOf(context.options.node),
-    applicationName: context.options.node,
+    applicationName:
+      provenFor === null ? context.options.node : replicationName(membership.member, provenFor),
   };
+}
+
+/** F9: whether this node has promised a token above the lease's: it connects to nobody until the lease has reached it. */
+function isHeldBack(context: AgentContext): boolean {
+  const token = context.mirror.state?.lease.value?.token;
+  const { promised } = context.membership;
+  return promised !== null && token !== undefined && promised > token;
 }

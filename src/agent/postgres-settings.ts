@@ -7,8 +7,8 @@ export function postgresSettings(context: AgentContext): PostgresSettings {
   const { postgresql } = context.settings();
   return {
     parameters: { ...postgresql.parameters, ...options.parameters },
-    synchronousStandbyNames: "",
-    admission: "everyone",
+    synchronousStandbyNames: context.notebook.synchronousNames ?? "",
+    admission: context.membership.closed ? "replication" : "everyone",
     hba: postgresql.hba,
     restoreCommand: options.restoreCommand ?? postgresql.restoreCommand,
     recoveryMinApplyDelayMs: options.recoveryMinApplyDelayMs,

@@ -22,19 +22,12 @@ export class RecordKeeper {
   #pending: NodeRecord | null = null;
   #state: NodeState = "unknown";
   #since: WallTime;
-  #incarnation: string;
   #leaderLsnWritten: bigint | null = null;
 
-  constructor(context: AgentContext, incarnation: string) {
+  constructor(context: AgentContext) {
     this.#context = context;
-    this.#incarnation = incarnation;
     this.#sequence = Date.parse(context.clock.wall());
     this.#since = context.clock.wall();
-  }
-
-  /** The data directory is new: the member is another one from now on. */
-  renewIncarnation(incarnation: string): void {
-    this.#incarnation = incarnation;
   }
 
   /** The record as of these facts. */
@@ -51,7 +44,7 @@ export class RecordKeeper {
     const record: NodeRecord = {
       name: options.node,
       nodeId: options.nodeId,
-      incarnation: this.#incarnation,
+      incarnation: this.#context.membership.incarnation,
       agentId: options.agentId,
       sequence: this.#sequence,
       agentVersion: options.agentVersion,
@@ -73,6 +66,8 @@ export class RecordKeeper {
       pendingRestart: sql?.pendingRestart ?? [],
       appliedSettings: notebook.appliedSettings,
       ballot: notebook.ballot,
+      promised: this.#context.membership.promised,
+      suspects: this.#context.suspicion.suspects,
       problem: notebook.problem,
       operation:
         operation === null

@@ -39,7 +39,7 @@ export class Upkeep {
       return;
     const now = this.#context.clock.now();
     const members = [...(this.#context.mirror.state?.nodes.keys() ?? [])].join(",");
-    const settings = JSON.stringify(postgresSettings(this.#context));
+    const settings = this.#text();
     const version = this.#context.mirror.state?.settings.version ?? 0;
     const changed =
       members !== this.#members ||
@@ -71,14 +71,18 @@ export class Upkeep {
     await this.#forgetRetired();
   }
 
+  /** What the settings say, apart from what the durability keeper decides. */
+  #text(): string {
+    return JSON.stringify({ ...postgresSettings(this.#context), synchronousStandbyNames: "", admission: "" });
+  }
+
   /** Brings PostgreSQL's configuration to the settings in force; after a start of the agent also what was missed meanwhile. */
   async #applySettings(): Promise<void> {
     const { instance, notebook, journal, mirror } = this.#context;
     const version = mirror.state?.settings.version ?? 0;
-    const wanted = postgresSettings(this.#context);
-    const text = JSON.stringify(wanted);
+    const text = this.#text();
     if (text !== this.#settings) {
-      const pending = await instance.applySettings(wanted);
+      const pending = await notebook.configure(() => instance.applySettings(postgresSettings(this.#context)));
       const message = pending ? "settings applied; a restart is pending" : "settings applied";
       if (this.#settings !== "")
         journal.event("settings_changed", true, message, { pending_restart: pending });

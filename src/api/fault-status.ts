@@ -41,6 +41,7 @@ const statuses: Readonly<Record<FaultCode, number>> = {
   NOT_FOUND: 404,
   NODE_UNKNOWN: 404,
   NO_LEADER: 409,
+  NO_QUORUM: 409,
   NOT_LEADER: 409,
   CLUSTER_PAUSED: 409,
   OPERATION_RUNNING: 409,

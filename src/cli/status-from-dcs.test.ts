@@ -50,7 +50,7 @@ async function statusWith(
       if (Object.keys(change).length > 0) await write(dcs, change);
     },
   };
-  const status = await statusFromDcs(dcs, "shop", { timers, interrupted: io.interrupted });
+  const status = await statusFromDcs(dcs, "shop", { clock: io.clock, timers, interrupted: io.interrupted });
   expect(waited).toEqual([1800]);
   await dcs.close();
   return status;

@@ -17,7 +17,7 @@ const readTimeoutMs = 3000;
 export async function statusFromDcs(
   dcs: Dcs,
   cluster: string,
-  io: Pick<CliIo, "timers" | "interrupted">,
+  io: Pick<CliIo, "clock" | "timers" | "interrupted">,
 ): Promise<ClusterStatus> {
   const decoder = new StateDecoder();
   const look = async (): Promise<ClusterState> => {
@@ -32,6 +32,8 @@ export async function statusFromDcs(
     cluster,
     paused: settings.paused,
     failover: settings.failover,
+    durability: settings.durability.mode,
+    wall: io.clock.wall(),
     leader: livingLeader(before, after),
     leaderSince: after.lease.value?.servingSince ?? null,
     dcsReachable: true,

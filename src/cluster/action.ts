@@ -46,8 +46,16 @@ export type Action =
   | { readonly kind: "handover"; readonly candidate: NodeName | null }
   /** End receiving, measure, publish the position for `token` (F2). */
   | { readonly kind: "ballot"; readonly token: FencingToken }
-  /** F4. resume: on the timeline that ended here, without promotion. */
-  | { readonly kind: "take-lease"; readonly resume: boolean }
+  /**
+   * F4, for exactly this token and over exactly this version of the durability record. resume: on the timeline that ended
+   * here, without promotion.
+   */
+  | {
+      readonly kind: "take-lease";
+      readonly resume: boolean;
+      readonly token: FencingToken;
+      readonly recordVersion: number;
+    }
   /** Stop cleanly, release with the end of WAL, follow the candidate. */
   | { readonly kind: "switchover"; readonly candidate: NodeName }
   /** Forget the recorded request and say why. */

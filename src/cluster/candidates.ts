@@ -1,7 +1,15 @@
 import { lsnDistance, type Lsn } from "../values/lsn.ts";
-import { nextToken, type FencingToken, type NodeName, type Timeline } from "../values/names.ts";
+import {
+  memberOf,
+  nextToken,
+  type FencingToken,
+  type Member,
+  type NodeName,
+  type Timeline,
+} from "../values/names.ts";
+import { isProtected, isRecorded, missingForF3 } from "./durability.ts";
 import { awayAfterMs } from "./policy.ts";
-import type { Ballot, NodeRecord, Tags } from "./records.ts";
+import type { Ballot, DurabilityEntry, NodeRecord, Tags } from "./records.ts";
 import { currentToken, type ClusterState } from "./state.ts";
 import type { View } from "./view.ts";
 
@@ -42,7 +50,13 @@ export function mayStream(tags: Tags): boolean {
 export interface Election {
   /** The token the winner will hold. */
   readonly token: FencingToken;
-  /** Those who have reported, best first. */
+  /** While protection is in force only recorded members are ranked (I3). */
+  readonly protected: boolean;
+  /** The entry of the durability record that the promises made so far do not satisfy; null = F3 holds. */
+  readonly lacking: DurabilityEntry | null;
+  /** Everybody who has promised this token under the record as it is: R. */
+  readonly promised: ReadonlySet<Member>;
+  /** Those who have promised and may lead, best first. */
   readonly ranked: readonly Candidate[];
   /** Nodes that are there, may be promoted and have not reported yet. */
   readonly missing: readonly NodeName[];
@@ -56,20 +70,40 @@ export function electionOf(view: View, cluster: ClusterState): Election {
   const formerHolder = cluster.lease.value?.holder ?? null;
   const ranked: Candidate[] = [];
   const missing: NodeName[] = [];
+  const promised = new Set<Member>();
+  const durability = cluster.durability;
+  const protectedNow = isProtected(durability.value);
   const own = cluster.nodes.get(view.self)?.value ?? null;
   const there = view.others
     .filter((node) => node.heardMs <= awayAfterMs(view.policy.ttlMs))
     .map((node) => node.record);
   for (const record of own === null ? there : [...there, own]) {
+    const member = memberOf(record.name, record.incarnation);
+    const ballot = countsFor(record.ballot, token, durability.version) ? record.ballot : null;
+    if (ballot !== null) promised.add(member);
     if (!mayBecomePrimary(record.tags)) continue;
-    if (record.ballot?.token === token) ranked.push(candidateOf(record, record.ballot));
-    else if (record.name !== view.self && record.systemIdentifier !== null && isUp(record))
+    if (ballot !== null) {
+      if (!protectedNow || isRecorded(durability.value, member)) ranked.push(candidateOf(record, ballot));
+    } else if (record.name !== view.self && record.systemIdentifier !== null && isUp(record))
       missing.push(record.name);
   }
   const formerLocation =
     formerHolder === null ? null : (cluster.nodes.get(formerHolder)?.value.location ?? null);
   ranked.sort((a, b) => compareCandidates(a, b, formerLocation));
-  return { token, ranked, missing, own: own?.ballot?.token === token ? own.ballot : null };
+  return {
+    token,
+    protected: protectedNow,
+    lacking: missingForF3(durability.value, promised),
+    promised,
+    ranked,
+    missing,
+    own: countsFor(own?.ballot ?? null, token, durability.version) ? (own?.ballot ?? null) : null,
+  };
+}
+
+/** A promise counts for its very token, and only while the durability record is the one it was made under (F4). */
+function countsFor(ballot: Ballot | null, token: FencingToken, recordVersion: number): boolean {
+  return ballot?.token === token && ballot.recordVersion === recordVersion;
 }
 
 function candidateOf(record: NodeRecord, ballot: Ballot): Candidate {

@@ -1,12 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { lsnFromBytes } from "../values/lsn.ts";
-import type { FencingToken, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
+import {
+  memberOf,
+  type FencingToken,
+  type NodeName,
+  type SystemIdentifier,
+  type Timeline,
+} from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 import type { Action } from "./action.ts";
 import { compareCandidates, electionOf, mayBecomePrimary } from "./candidates.ts";
 import { decide, ruleTables } from "./decide.ts";
-import type { LeaseRecord, NodeRecord, Tags } from "./records.ts";
+import type { DurabilityEntry, LeaseRecord, NodeRecord, Tags } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 import type { LocalPostgres, NodeView, Standing, View } from "./view.ts";
 
@@ -49,6 +55,7 @@ const leaseFor = (token: number): fc.Arbitrary<LeaseRecord> =>
       state: state,
       timeline: number,
       reservedTimeline: 3 as Timeline,
+      origin: null,
       lsn: state === "released" ? end : null,
       servingSince: null,
       release: state === "released" ? { kind: kind, candidate, at } : null,
@@ -62,7 +69,12 @@ const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
       timeline,
       lsn,
       ballot: fc.option(
-        fc.record({ token: fc.constantFrom(4, 5, 6).map((value) => value as FencingToken), timeline, lsn }),
+        fc.record({
+          token: fc.constantFrom(4, 5, 6).map((value) => value as FencingToken),
+          timeline,
+          lsn,
+          recordVersion: fc.constantFrom(1, 2),
+        }),
         { nil: null },
       ),
       upstream: maybeName,
@@ -94,6 +106,8 @@ const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
       pendingRestart: [],
       appliedSettings: null,
       ballot: parts.ballot,
+      promised: parts.ballot?.token ?? null,
+      suspects: null,
       problem: null,
       operation: null,
       since: at,
@@ -157,6 +171,15 @@ function standingOf(self: NodeName, lease: LeaseRecord | null, ms: number, known
     : { kind: "expired", lease, openMs: ms - 5050 };
 }
 
+const entry: fc.Arbitrary<DurabilityEntry> = fc
+  .record({ primary: nodeName, members: fc.subarray(names), required: fc.integer({ min: 0, max: 2 }) })
+  .map(({ primary, members, required }) => ({
+    token: 4 as FencingToken,
+    primary: memberOf(primary, "1"),
+    members: members.filter((name) => name !== primary).map((name) => memberOf(name, "1")),
+    required: Math.min(required, members.filter((name) => name !== primary).length),
+  }));
+
 const view: fc.Arbitrary<View> = fc
   .record({
     self: nodeName,
@@ -196,6 +219,8 @@ const view: fc.Arbitrary<View> = fc
     provisional: fc.boolean(),
     standbys: fc.array(fc.record({ node: nodeName, flushLsn: lsn }), { maxLength: 3 }),
     seenAt: fc.option(lsn, { nil: null }),
+    durability: fc.array(entry, { maxLength: 2 }),
+    promised: fc.constantFrom(null, null, 4, 5).map((token) => token as FencingToken | null),
   })
   .map((parts): View => {
     const others: NodeView[] = parts.records.flatMap((record, index) =>
@@ -225,13 +250,15 @@ const view: fc.Arbitrary<View> = fc
       history: { value: [], version: 0 },
       move: { value: parts.move, version: 1 },
       moveOutcome: { value: null, version: 0 },
-      durability: { value: [], version: 0 },
+      durability: { value: parts.durability, version: 2 },
       leaderLsn: parts.leaderLsn,
       settings: { value: null, version: 0 },
       garbage: [],
     };
     return {
       self: parts.self,
+      member: memberOf(parts.self, "1"),
+      promised: parts.promised,
       tags: parts.tags,
       location: null,
       policy: {
@@ -239,6 +266,8 @@ const view: fc.Arbitrary<View> = fc
         failover: parts.failover,
         paused: parts.paused,
         maxLagOnFailoverBytes: 1 << 20,
+        durability: { mode: "degrade", standbys: 1, order: [] },
+        suspectAfterMs: 1500,
         handoverWaitMs: 300,
         primaryStartTimeoutMs: 30_000,
         memberSlotsTtlMs: 1_800_000,
@@ -453,6 +482,7 @@ function plain(parts: {
       free: {},
     },
     policy: { ...base!.policy, paused: false, failover: "automatic" },
+    promised: null,
     dcs: { reachable: true, silentMs: 10 },
     cluster: {
       ...cluster,
@@ -491,6 +521,7 @@ describe("what must not stay as it is", () => {
     state: "serving",
     timeline: 2 as Timeline,
     reservedTimeline: 2 as Timeline,
+    origin: null,
     lsn: null,
     servingSince: null,
     release: null,
@@ -705,7 +736,12 @@ describe("an election in which everybody sees the same reports", () => {
               ...node,
               value: {
                 ...node.value,
-                ballot: { token, timeline: 1 as Timeline, lsn: positions[index] ?? lsnFromBytes(0n) },
+                ballot: {
+                  token,
+                  timeline: 1 as Timeline,
+                  lsn: positions[index] ?? lsnFromBytes(0n),
+                  recordVersion: 2,
+                },
               },
             },
           ]),

@@ -1,3 +1,5 @@
+import type { DurabilityPolicy } from "./durability.ts";
+
 /** The cluster settings that decisions rest on; config/cluster-settings.ts yields them from the DCS. */
 export interface Policy {
   /** Length of the leader lease. */
@@ -8,6 +10,10 @@ export interface Policy {
   readonly paused: boolean;
   /** A standby further behind the leader's last known position than this is not promoted by itself. */
   readonly maxLagOnFailoverBytes: number;
+  /** What a commit waits for. */
+  readonly durability: DurabilityPolicy;
+  /** Early failover (F7): how long agent, PostgreSQL and WAL stream of the leader must be silent; 0 = never early. */
+  readonly suspectAfterMs: number;
   /** How long a holder that gave up after a crash waits for a standby that has everything, before it restarts in place. */
   readonly handoverWaitMs: number;
   /** How long a crashed primary may recover in place before a standby takes over. */

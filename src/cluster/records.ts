@@ -18,6 +18,11 @@ export interface LeaseRecord {
   readonly state: "elected" | "serving" | "released";
   /** elected: the number reserved for the promotion; serving: the timeline served; released: the timeline ended. */
   readonly timeline: Timeline;
+  /**
+   * elected, serving: the end of the WAL this holder goes on from; whose WAL ends there or before on that timeline is its
+   * ancestor (S5). null = not known (a new cluster, a resumed one).
+   */
+  readonly origin: { readonly timeline: Timeline; readonly lsn: Lsn } | null;
   /** The highest timeline number ever reserved in this cluster (I4, F5). */
   readonly reservedTimeline: Timeline;
   /** released: the end of the holder's WAL (after a clean stop: the end of the shutdown checkpoint record); else null. */
@@ -41,6 +46,8 @@ export interface DurabilityEntry {
   readonly primary: Member;
   readonly members: readonly Member[];
   readonly required: number;
+  /** When it was recorded, on the primary's civil clock, for people; null = not said. */
+  readonly since?: WallTime | null | undefined;
 }
 
 /** What a node says of itself; written by that node alone. */
@@ -79,6 +86,10 @@ export interface NodeRecord {
   readonly appliedSettings: number | null;
   /** The position measured for the coming token after the WAL receiver ended (F2); null outside elections. */
   readonly ballot: Ballot | null;
+  /** The highest token this node has promised (F2); a holder of a lower one raises its own to it (F9). */
+  readonly promised: FencingToken | null;
+  /** The token of the lease whose holder this node has lost sight of for `suspect_after` (F7); null = none. */
+  readonly suspects: FencingToken | null;
   /** What needs a person; null when all is well. */
   readonly problem: NodeProblem | null;
   readonly operation: OperationProgress | null;
@@ -101,6 +112,8 @@ export interface Ballot {
   readonly token: FencingToken;
   readonly timeline: Timeline;
   readonly lsn: Lsn;
+  /** The version of the durability record when the promise was made: a later change of the record voids it (F4). */
+  readonly recordVersion: number;
 }
 
 /** Long work in progress. */

@@ -57,6 +57,16 @@ export function planRejoin(facts: RejoinFacts): RejoinPlan {
   return { kind: "follow", why: "the local WAL is a beginning of the leader's" };
 }
 
+/** Whether WAL that ends at this position is a beginning of the history of a server (S5). */
+export function isAncestor(
+  position: { readonly timeline: Timeline; readonly lsn: Lsn },
+  history: { readonly timeline: Timeline; readonly lsn: Lsn; readonly forks: readonly Fork[] },
+): boolean {
+  if (position.timeline === history.timeline) return position.lsn <= history.lsn;
+  const fork = history.forks.find((each) => each.timeline === position.timeline);
+  return fork !== undefined && position.lsn <= fork.endLsn;
+}
+
 /** Where the leader's history left the node's timeline; null = it is the leader's own; undefined = not part of it. */
 function forkOf(facts: RejoinFacts): Lsn | null | undefined {
   if (facts.timeline === facts.leaderTimeline) return null;

@@ -1,9 +1,11 @@
 import { formatLsn, lsnDistance } from "../values/lsn.ts";
-import type { Rule, Verdict } from "./action.ts";
+import { nextToken, type FencingToken } from "../values/names.ts";
+import type { Action, Rule, Verdict } from "./action.ts";
 import { electionOf, mayBecomePrimary, type Election } from "./candidates.ts";
+import { describeEntry, isProtected } from "./durability.ts";
 import { awayAfterMs } from "./policy.ts";
 import type { LeaseRecord } from "./records.ts";
-import type { ClusterState } from "./state.ts";
+import { currentToken, type ClusterState } from "./state.ts";
 import type { View } from "./view.ts";
 
 /** How long a planned successor may take before the others step in. */
@@ -11,15 +13,39 @@ const successionGraceMs = 3000;
 /** How long an election waits for the report of a node that is there but silent. */
 const ballotWaitMs = 1000;
 
-type OpenStanding = Extract<View["standing"], { kind: "expired" | "released" | "mine-lapsed" }>;
+/** While commits are protected a crashed primary's own restart is the last resort: a member has everything that counts. */
+const protectedResumeMs = 1500;
 
-/** The lease when nobody holds it: run out on this node's clock, or released (F1). Without data there is nothing to lead. */
+type OpenStanding = Extract<View["standing"], { kind: "expired" | "lost" | "released" | "mine-lapsed" }>;
+
+/**
+ * The lease when nobody holds it: run out on this node's clock, released (F1), or its holder lost to enough members (F7).
+ * Without data there is nothing to lead.
+ */
 function open(view: View): OpenStanding | null {
   const standing = view.standing;
   if (view.cluster?.initialization.value.kind !== "initialized") return null;
-  return standing.kind === "expired" || standing.kind === "released" || standing.kind === "mine-lapsed"
+  return standing.kind === "expired" ||
+    standing.kind === "lost" ||
+    standing.kind === "released" ||
+    standing.kind === "mine-lapsed"
     ? standing
     : null;
+}
+
+function takeLease(view: View, resume: boolean): Action {
+  const token = view.cluster === null ? (0 as FencingToken) : nextToken(currentToken(view.cluster));
+  return { kind: "take-lease", resume, token, recordVersion: view.cluster?.durability.version ?? 0 };
+}
+
+/** Whether every commit acknowledged so far is on a recorded standby too. */
+function isSafe(view: View): boolean {
+  return isProtected(view.cluster?.durability.value ?? []);
+}
+
+/** After a crash, how long the releaser's standbys have before it resumes in place. */
+function resumeAfterMs(view: View): number {
+  return isSafe(view) ? Math.max(protectedResumeMs, view.policy.handoverWaitMs) : view.policy.handoverWaitMs;
 }
 
 /** Whether this node has everything the releaser had: then no other report matters (F1). */
@@ -73,17 +99,24 @@ export const electionRules: readonly Rule[] = [
       const election = electionOf(view, view.cluster);
       if (election.own === null)
         return { action: { kind: "ballot", token: election.token }, why: "an operator asked for this node" };
+      const best = election.ranked[0];
       const loss = lossBytes(election, view.cluster);
       const facts = { loss_bytes: loss, accept_loss: move.acceptLoss };
-      if ((loss ?? 0) > view.policy.maxLagOnFailoverBytes && !move.acceptLoss) {
-        const message = `${view.self} lacks ${loss ?? 0} bytes of the last known WAL`;
+      const unproven = election.protected && election.lacking !== null;
+      const behind =
+        (loss ?? 0) > view.policy.maxLagOnFailoverBytes ||
+        (best !== undefined && best.name !== view.self && election.protected);
+      if ((unproven || behind) && !move.acceptLoss) {
+        const message = unproven
+          ? `too few nodes have promised to tell whether ${view.self} has every acknowledged commit (known to be missing: ${loss ?? 0} bytes)`
+          : `${view.self} lacks ${loss ?? 0} bytes of the last known WAL`;
         return {
           action: { kind: "refuse-move", code: "SWITCHOVER_CANDIDATE_LAGGING", message },
           why: message,
           facts,
         };
       }
-      return { action: { kind: "take-lease", resume: false }, why: "an operator asked for this node", facts };
+      return { action: takeLease(view, false), why: "an operator asked for this node", facts };
     },
   },
   {
@@ -110,7 +143,7 @@ export const electionRules: readonly Rule[] = [
       if (!mayBecomePrimary(view.tags)) return null;
       if (!holdsEverything(view, standing.lease)) return null;
       return {
-        action: { kind: "take-lease", resume: false },
+        action: takeLease(view, false),
         why: `${standing.lease.holder} released the lease to this node, which has all its WAL`,
         facts: { released: standing.lease.release.kind, token: standing.lease.token },
       };
@@ -123,6 +156,8 @@ export const electionRules: readonly Rule[] = [
       const standing = open(view);
       if (standing?.kind !== "released" || standing.lease.release === null) return null;
       const { candidate, kind } = standing.lease.release;
+      // What a dead primary has not sent does not come any more, and while protection is in force it does not count.
+      if (kind === "crash" && isSafe(view) && !standing.mine) return null;
       const graceMs = kind === "crash" ? view.policy.handoverWaitMs : successionGraceMs;
       if (candidate === null || standing.openMs >= graceMs) return null;
       if (candidate === view.self)
@@ -145,10 +180,10 @@ export const electionRules: readonly Rule[] = [
       if (view.postgres.kind !== "stopped" || !view.postgres.wasPrimary || view.retry.start.failures >= 3)
         return null;
       if (view.postgres.timeline !== standing.lease.timeline) return null;
-      if (standing.openMs < view.policy.handoverWaitMs)
+      if (standing.openMs < resumeAfterMs(view))
         return { action: { kind: "wait" }, why: "a standby that has everything may take over" };
       return {
-        action: { kind: "take-lease", resume: true },
+        action: takeLease(view, true),
         why: "no standby with all the WAL has taken over",
         facts: { waited_ms: Math.round(standing.openMs) },
       };
@@ -215,7 +250,8 @@ export const electionRules: readonly Rule[] = [
   },
   {
     id: "E-10",
-    summary: "the most advanced node takes the lease within max_lag_on_failover (F3, F4)",
+    summary:
+      "the most advanced of those who promised takes the lease: while protected when F3 holds, else within max_lag_on_failover (F3, F4)",
     answer: (view) =>
       open(view) === null || view.cluster === null || view.postgres.kind !== "running"
         ? null
@@ -250,7 +286,18 @@ function ranking(view: View, cluster: ClusterState): Verdict {
     facts[`position of ${candidate.name}`] = `${formatLsn(candidate.lsn)} on timeline ${candidate.timeline}`;
   if (best?.name !== view.self)
     return { action: { kind: "wait" }, why: `${best?.name ?? "nobody"} is the most advanced`, facts };
+  if (election.protected && election.lacking !== null) {
+    const missing = describeEntry(election.lacking);
+    const why = `too few have promised token ${election.token}: a commit may be on others (it waited for ${missing})`;
+    const hint = "Bring the missing nodes back; or accept the loss: pgherd failover --to NODE --accept-loss.";
+    const open = standing?.openMs ?? 0;
+    return open < view.policy.ttlMs
+      ? { action: { kind: "wait" }, why, facts }
+      : { action: { kind: "alarm", code: "NO_QUORUM", message: why, hint }, why, facts };
+  }
+  const exposed = !election.protected && election.lacking !== null;
   const releaserMayResume =
+    exposed &&
     standing?.kind === "released" &&
     standing.lease.release?.kind === "crash" &&
     !standing.mine &&
@@ -261,14 +308,17 @@ function ranking(view: View, cluster: ClusterState): Verdict {
       why: `${standing.lease.holder} has ${loss ?? 0} bytes more and may resume in place`,
       facts,
     };
-  if ((loss ?? 0) > view.policy.maxLagOnFailoverBytes) {
-    const message = `the most advanced node lacks ${loss ?? 0} bytes, more than max_lag_on_failover (${view.policy.maxLagOnFailoverBytes})`;
+  const limit = view.policy.maxLagOnFailoverBytes;
+  if (exposed && ((loss ?? 0) > limit || (limit === 0 && cluster.durability.value.length > 0))) {
+    const message = `the most advanced node lacks ${loss ?? 0} bytes, more than max_lag_on_failover (${limit}) allows`;
     const hint = "Bring the former leader back; or accept the loss: pgherd failover --to NODE --accept-loss.";
     return { action: { kind: "alarm", code: "NO_LEADER", message, hint }, why: message, facts };
   }
   return {
-    action: { kind: "take-lease", resume: false },
-    why: "the most advanced of those who reported",
+    action: takeLease(view, false),
+    why: exposed
+      ? `the most advanced of those who reported; the last ${loss ?? "unknown"} bytes are lost`
+      : "the most advanced of those who promised",
     facts,
   };
 }

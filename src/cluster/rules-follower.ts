@@ -34,6 +34,8 @@ export const followerRules: readonly Rule[] = [
     summary: "a stopped node rejoins: as it is, rewound, or copied anew",
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "stopped") return null;
+      if (view.promised !== null && view.promised > view.standing.lease.token)
+        return { action: { kind: "wait" }, why: `token ${view.promised} was promised (F9)` };
       if (view.standing.lease.state !== "serving")
         return { action: { kind: "wait" }, why: `${view.standing.lease.holder} is being promoted` };
       const backoff = view.retry.rejoin;
@@ -58,6 +60,7 @@ export const followerRules: readonly Rule[] = [
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "running" || view.postgres.streaming)
         return null;
+      if (view.promised !== null && view.promised > view.standing.lease.token) return null;
       const leader = view.standing.lease.holder;
       const upstream = upstreamFor(view, leader);
       if (view.standing.lease.state !== "serving" || upstream === null || view.postgres.upstream !== upstream)
@@ -76,6 +79,8 @@ export const followerRules: readonly Rule[] = [
     summary: "a standby follows its upstream",
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "running") return null;
+      if (view.promised !== null && view.promised > view.standing.lease.token)
+        return { action: { kind: "wait" }, why: `token ${view.promised} was promised (F9)` };
       const upstream = upstreamFor(view, view.standing.lease.holder);
       return {
         action: { kind: "follow", upstream },
@@ -89,6 +94,7 @@ export const followerRules: readonly Rule[] = [
     summary: "a standby that is starting is pointed at its upstream, which may have the WAL it waits for",
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "starting") return null;
+      if (view.promised !== null && view.promised > view.standing.lease.token) return null;
       const { forMs, upstream } = view.postgres;
       const wanted = upstreamFor(view, view.standing.lease.holder);
       if (forMs > repointAfterMs && wanted !== upstream)

@@ -44,6 +44,7 @@ export const safetyRules: readonly Rule[] = [
             : null;
         case "none":
         case "other":
+        case "lost":
         case "expired":
         case "released":
           return {

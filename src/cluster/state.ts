@@ -52,6 +52,13 @@ export function highestTimeline(state: ClusterState): Timeline {
   return highest;
 }
 
+/** The highest token that any node has promised (F2); 0 = none. */
+export function highestPromise(state: ClusterState): FencingToken {
+  let highest = 0;
+  for (const { value: node } of state.nodes.values()) highest = Math.max(highest, node.promised ?? 0);
+  return highest as FencingToken;
+}
+
 /** The highest token known: the lease's, else (a lost record) that of the last promotion; 0 before the first. */
 export function currentToken(state: ClusterState): FencingToken {
   const promoted = state.history.value.reduce((highest, entry) => Math.max(highest, entry.token), 0);

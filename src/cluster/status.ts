@@ -1,5 +1,7 @@
 import { formatLsn, lsnDistance, type Lsn } from "../values/lsn.ts";
-import type { NodeName } from "../values/names.ts";
+import { memberOf, nodeOfMember, type NodeName } from "../values/names.ts";
+import type { WallTime } from "../values/time.ts";
+import { isProtected, type DurabilityPolicy } from "./durability.ts";
 import type { NodeProblem, NodeRecord, NodeState, OperationProgress, PostgresRole } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 
@@ -40,11 +42,17 @@ export interface ClusterStatus {
   readonly cluster: string;
   readonly health: "ok" | "degraded" | "down";
   readonly durability: {
+    /** degrade, strict or async. */
     readonly mode: string;
+    /** Every acknowledged commit is on a recorded standby too. */
     readonly protected: boolean;
+    /** The standbys that count, and for how many of them a commit waits. */
     readonly members: readonly string[];
+    readonly required: number;
     /** Bytes that the loss of the leader would cost now; null = unknown. */
     readonly exposed_bytes: number | null;
+    /** Seconds since the cluster is recorded as unprotected, by the leader's civil clock; null = protected, or async. */
+    readonly exposed_s: number | null;
   };
   readonly timeline: number | null;
   readonly token: number | null;
@@ -75,6 +83,9 @@ export interface StatusContext {
   readonly cluster: string;
   readonly paused: boolean;
   readonly failover: "automatic" | "manual";
+  readonly durability: DurabilityPolicy["mode"];
+  /** The answering node's civil time. */
+  readonly wall: WallTime;
   /** The holder of a lease that has not run out on this node's clock and serves; null otherwise. */
   readonly leader: NodeName | null;
   readonly leaderSince: string | null;
@@ -93,7 +104,7 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
   const leaderRecord = records.find((record) => record.name === context.leader) ?? null;
   const leaderLsn = latestLsn(state?.leaderLsn ?? null, leaderRecord?.lsn ?? null);
   const nodes = records
-    .map((record) => nodeStatus(record, leaderLsn, context))
+    .map((record) => nodeStatus(record, leaderLsn, countsNow(state, record), context))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const attention = attentionOf(state, nodes, context);
   const down =
@@ -101,12 +112,7 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
   return {
     cluster: context.cluster,
     health: down ? "down" : attention.length > 0 ? "degraded" : "ok",
-    durability: {
-      mode: "async",
-      protected: false,
-      members: [],
-      exposed_bytes: exposedBytes(nodes),
-    },
+    durability: durabilityStatus(state, nodes, context),
     timeline: leaderRecord?.timeline ?? state?.lease.value?.timeline ?? null,
     token: state?.lease.value?.token ?? null,
     leader: context.leader,
@@ -126,7 +132,38 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
   };
 }
 
-function nodeStatus(record: NodeRecord, leaderLsn: Lsn | null, context: StatusContext): NodeStatus {
+function durabilityStatus(
+  state: ClusterState | null,
+  nodes: readonly NodeStatus[],
+  context: StatusContext,
+): ClusterStatus["durability"] {
+  const record = state?.durability.value ?? [];
+  const last = record.at(-1);
+  const isSafe = isProtected(record);
+  const exposedSince = record.find((entry) => entry.required === 0)?.since ?? null;
+  const counted = context.durability !== "async" && !isSafe && exposedSince !== null;
+  return {
+    mode: context.durability,
+    protected: isSafe,
+    members: last === undefined || last.required === 0 ? [] : last.members.map(nodeOfMember),
+    required: last?.required ?? 0,
+    exposed_bytes: isSafe ? 0 : exposedBytes(nodes),
+    exposed_s: counted ? Math.max(0, Date.parse(context.wall) - Date.parse(exposedSince)) / 1000 : null,
+  };
+}
+
+/** Whether a commit may wait for this very member: it stands in the latest entry. */
+function countsNow(state: ClusterState | null, node: NodeRecord): boolean {
+  const last = state?.durability.value.at(-1);
+  return last?.members.includes(memberOf(node.name, node.incarnation)) === true && last.required > 0;
+}
+
+function nodeStatus(
+  record: NodeRecord,
+  leaderLsn: Lsn | null,
+  sync: boolean,
+  context: StatusContext,
+): NodeStatus {
   const heardMs = context.heardMs.get(record.name);
   const away = heardMs === undefined || heardMs > context.awayAfterMs;
   const isLeader = record.name === context.leader;
@@ -152,7 +189,7 @@ function nodeStatus(record: NodeRecord, leaderLsn: Lsn | null, context: StatusCo
     lsn: record.lsn === null ? null : formatLsn(record.lsn),
     lag_bytes: isLeader ? 0 : lagOf(leaderLsn, record.lsn),
     replay_lag_bytes: isLeader ? 0 : lagOf(record.lsn, record.replayedLsn),
-    sync: false,
+    sync,
     upstream: record.upstream,
     location: record.location,
     tags,
@@ -193,6 +230,13 @@ function attentionOf(
   const lines: string[] = [];
   if (!context.dcsReachable) lines.push("the DCS cannot be reached from this node");
   if (context.leader === null) lines.push("no node leads");
+  const exposed = nodes.length > 1 || context.durability === "strict";
+  if (exposed && context.durability !== "async" && !isProtected(state?.durability.value ?? []))
+    lines.push(
+      context.durability === "strict"
+        ? "commits wait: no standby is there that they could be on too"
+        : "commits are not protected: no standby has been recorded that holds them",
+    );
   for (const node of nodes) {
     if (node.unexpected_primary) lines.push(`${node.name} runs as primary without the lease`);
     if (node.problem !== null) lines.push(problemLine(node.name, node.problem));

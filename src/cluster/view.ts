@@ -1,6 +1,6 @@
 import type { FaultCode } from "../values/fault.ts";
 import type { Lsn } from "../values/lsn.ts";
-import type { NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
+import type { FencingToken, Member, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
 import type { Policy } from "./policy.ts";
 import type { LeaseRecord, NodeRecord, PostgresRole, Tags } from "./records.ts";
 import type { ClusterState } from "./state.ts";
@@ -15,6 +15,10 @@ export interface View {
   readonly location: string | null;
   readonly policy: Policy;
   readonly dcs: { readonly reachable: boolean; readonly silentMs: number | null };
+  /** This node with the incarnation of its data: what durability records count. */
+  readonly member: Member;
+  /** The token this node has promised (F2): it connects to no holder of a lower one; null = none (F9). */
+  readonly promised: FencingToken | null;
   /** The decoded DCS; null before the first contact. */
   readonly cluster: ClusterState | null;
   readonly standing: Standing;
@@ -51,6 +55,8 @@ export type Standing =
   | { readonly kind: "other"; readonly lease: LeaseRecord; readonly remainingMs: number }
   /** Another's has run out on this node's clock `openMs` ago. */
   | { readonly kind: "expired"; readonly lease: LeaseRecord; readonly openMs: number }
+  /** Another's has not run out, but the members have lost its holder for `openMs` longer than it takes (F7). */
+  | { readonly kind: "lost"; readonly lease: LeaseRecord; readonly openMs: number }
   /** It was given up; `openMs` since this node saw it. */
   | {
       readonly kind: "released";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { duration, flag, size, wholeNumber } from "./fields.ts";
+import { duration, flag, nodeName, size, wholeNumber } from "./fields.ts";
 import { parameters } from "./parameters.ts";
 
 const hbaForm =
@@ -80,7 +80,7 @@ export const clusterSettingsSchema = z.strictObject({
   max_lag_on_failover: size(
     {
       description:
-        "A standby that is further behind the last known position of the leader is not promoted by itself.",
+        "While the cluster is unprotected: a standby that is further behind the last known position of the leader is not promoted by itself. 0 = none is.",
     },
     lag,
   ).prefault("1MB"),
@@ -88,6 +88,34 @@ export const clusterSettingsSchema = z.strictObject({
     { description: "Another name of max_lag_on_failover; stored under that one." },
     lag,
   ).optional(),
+  durability: z
+    .enum(["degrade", "strict", "async"])
+    .meta({
+      description:
+        "What a commit waits for. degrade: for sync_standbys standbys while they are there; when none is, the cluster is recorded as unprotected before commits go on. strict: always; without enough standbys commits wait. async: for nobody; a failover may lose the last commits.",
+    })
+    .default("degrade"),
+  sync_standbys: wholeNumber(
+    { description: "How many standbys must have flushed a commit before it is acknowledged." },
+    1,
+    16,
+  ).default(1),
+  sync_order: z
+    .array(nodeName({ description: "The name of a node." }))
+    .max(16)
+    .refine((names) => new Set(names).size === names.length, "names a node twice")
+    .meta({
+      description:
+        "Only these nodes count for durability, and the first of them that are there are waited for; empty = any standby whose tags allow it.",
+    })
+    .default([]),
+  suspect_after: duration(
+    {
+      description:
+        "How long agent, PostgreSQL and WAL stream of a leader must all be silent before the synchronous standbys replace it without waiting for the end of its lease. 0 = always wait for the lease.",
+    },
+    { min: "0s", max: "1min" },
+  ).prefault("1500ms"),
   failover: z
     .enum(["automatic", "manual"])
     .meta({
@@ -132,7 +160,9 @@ export const clusterSettingsSchema = z.strictObject({
 export const needlessSettings: Readonly<Record<string, string>> = {
   loop_wait: "pgherd acts on events; there is no interval to set",
   retry_timeout: "pgherd derives its limits from ttl",
-  synchronous_mode: "synchronous protection is not part of this version",
+  synchronous_mode: "did you mean durability? on is degrade, with synchronous_mode_strict it is strict",
+  synchronous_mode_strict: "did you mean durability: strict?",
+  synchronous_node_count: "did you mean sync_standbys?",
   master_start_timeout: "did you mean primary_start_timeout?",
   use_pg_rewind: "did you mean rewind?",
   use_slots: "pgherd always uses replication slots",

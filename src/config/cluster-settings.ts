@@ -111,6 +111,8 @@ function settingsOf(document: StoredSettings): ClusterSettings {
     failover: valid.failover,
     paused: valid.pause,
     maxLagOnFailoverBytes: valid.max_lag_on_failover,
+    durability: { mode: valid.durability, standbys: valid.sync_standbys, order: valid.sync_order },
+    suspectAfterMs: valid.suspect_after,
     handoverWaitMs: valid.handover_wait,
     primaryStartTimeoutMs: valid.primary_start_timeout,
     memberSlotsTtlMs: valid.member_slots_ttl,

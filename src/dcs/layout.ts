@@ -4,6 +4,7 @@
  * `initialize` are read back. Unknown fields are ignored, records that make no sense are reported and treated as absent.
  */
 import { z } from "zod";
+import { durabilityHardLimit } from "../cluster/durability.ts";
 import { nodeStates, type HistoryEntry, type NodeRecord } from "../cluster/records.ts";
 import type { ClusterState, Initialization, Versioned } from "../cluster/state.ts";
 import { formatLsn, parseLsn, type Lsn } from "../values/lsn.ts";
@@ -72,6 +73,10 @@ const leaseSchema = z.object({
   state: z.enum(["elected", "serving", "released"]),
   timeline,
   reservedTimeline: timeline,
+  origin: z
+    .object({ timeline, lsn })
+    .nullish()
+    .transform((origin) => origin ?? null),
   lsn: lsn.nullable(),
   release: z
     .object({
@@ -120,7 +125,9 @@ const nodeSchema: z.ZodType<NodeRecord> = z.object({
     .number()
     .nullish()
     .transform((version) => version ?? null),
-  ballot: z.object({ token, timeline, lsn }).nullable(),
+  ballot: z.object({ token, timeline, lsn, recordVersion: z.number().default(0) }).nullable(),
+  promised: token.nullish().transform((promised) => promised ?? null),
+  suspects: token.nullish().transform((suspected) => suspected ?? null),
   problem: z
     .object({
       code: z.string(),
@@ -156,9 +163,9 @@ const historySchema = z.array(
 
 const durabilitySchema = z
   .array(
-    z.object({ token, primary: member, members: z.array(member).max(64), required: z.number().int().min(0) }),
+    z.object({ token, primary: member, members: z.array(member).max(64), required: z.number().int().min(0), since: wallTime.nullish() }),
   )
-  .max(8);
+  .max(durabilityHardLimit);
 
 const moveSchema = z
   .object({

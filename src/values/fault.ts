@@ -54,6 +54,10 @@ export const faultCatalogue = {
   NOT_FOUND: { retry: false, summary: "There is no such thing" },
   NODE_UNKNOWN: { retry: false, summary: "The cluster has no such node" },
   NO_LEADER: { retry: true, summary: "The cluster has no leader" },
+  NO_QUORUM: {
+    retry: true,
+    summary: "Too few nodes can tell whether they have every acknowledged commit",
+  },
   NOT_LEADER: { retry: false, summary: "This node is not the leader" },
   CLUSTER_PAUSED: { retry: false, summary: "The cluster is paused" },
   OPERATION_RUNNING: { retry: true, summary: "Another operation is running" },

@@ -60,7 +60,7 @@ export function clusterStatus(over: Partial<ClusterStatus> = {}): ClusterStatus 
   return {
     cluster: "shop",
     health: "ok",
-    durability: { mode: "async", protected: false, members: [], exposed_bytes: 0 },
+    durability: { mode: "async", protected: false, members: [], required: 0, exposed_bytes: 0, exposed_s: null },
     timeline: 7,
     token: 9,
     leader: "db1",
@@ -113,6 +113,8 @@ export function nodePicture(node: NodeStatus, over: Partial<NodePicture> = {}): 
       pendingRestart: [],
       appliedSettings: null,
       ballot: null,
+      promised: null,
+      suspects: null,
       problem: null,
       operation: null,
       since: node.since as WallTime,

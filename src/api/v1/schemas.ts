@@ -73,7 +73,9 @@ export const status = z.strictObject({
     mode: z.string(),
     protected: z.boolean(),
     members: z.array(z.string()),
+    required: z.number(),
     exposed_bytes: z.number().nullable(),
+    exposed_s: z.number().nullable(),
   }),
   timeline: z.number().nullable(),
   token: z.number().nullable(),
@@ -126,7 +128,15 @@ const record = z.strictObject({
     .number()
     .nullable()
     .meta({ description: "Version of the cluster settings in force there" }),
-  ballot: z.strictObject({ token: z.number(), timeline: z.number(), lsn }).nullable(),
+  ballot: z
+    .strictObject({ token: z.number(), timeline: z.number(), lsn, record_version: z.number() })
+    .nullable()
+    .meta({ description: "Its report for the coming election" }),
+  promised: z.number().nullable().meta({ description: "The highest token this node has promised" }),
+  suspects: z
+    .number()
+    .nullable()
+    .meta({ description: "The token of the lease whose holder this node has lost sight of" }),
   problem,
   operation: z
     .strictObject({

@@ -68,9 +68,15 @@ function health(status: ClusterStatus, look: Look): string {
 
 function protection(status: ClusterStatus): string {
   const { durability } = status;
-  if (durability.protected) return `protected by ${durability.members.join(", ")}`;
-  const exposed = durability.exposed_bytes;
-  return exposed === null ? "not protected" : `not protected (${bytesText(exposed)} at risk)`;
+  if (durability.protected) {
+    const all = durability.required >= durability.members.length;
+    return `protected by ${all ? "" : `${durability.required} of `}${durability.members.join(", ")}`;
+  }
+  const { exposed_bytes: bytes, exposed_s: seconds } = durability;
+  const risk = bytes === null ? [] : [`${bytesText(bytes)} at risk`];
+  const since = seconds === null ? [] : [`for ${ageText(seconds * 1000)}`];
+  const detail = [...risk, ...since].join(", ");
+  return detail === "" ? "not protected" : `not protected (${detail})`;
 }
 
 function leadership(status: ClusterStatus, look: Look): string {
