@@ -4,6 +4,7 @@ import { renderConfiguration, stripAutoConf } from "./configuration.ts";
 import { readIfPresent, readJson, removeDurably, writeDurably } from "./durable-file.ts";
 import type { PostgresSettings, Upstream } from "./instance.ts";
 import type { Installation } from "./options.ts";
+import { doubtSynchronous } from "./synchronous-record.ts";
 
 /**
  * Writes every generated file: configuration, access rules, passfiles. Without an upstream the WAL receiver's password is
@@ -20,6 +21,7 @@ export async function writeGeneratedFiles(
     ident: await readIfPresent(join(at.configDir, "pg_ident.conf")),
   };
   await setUpstream(at, upstream);
+  await doubtSynchronous(at, settings.synchronousStandbyNames);
   await writeIfChanged(at.files.configuration, renderConfiguration(at, settings, upstream, major));
   await writeIfChanged(at.files.hba, renderHba(at, settings, own, major));
   await writeIfChanged(at.files.ident, renderIdent(at, own, major));

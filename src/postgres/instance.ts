@@ -221,14 +221,23 @@ export interface PostgresInstance {
   startPrimary(settings: PostgresSettings, waitMs: number, permitted?: Permission): Promise<StartOutcome>;
   /** Points a running standby at another upstream (null: none); reload, and a restart only before PostgreSQL 13. */
   follow(upstream: Upstream | null, settings: PostgresSettings): Promise<void>;
+  /** The upstream in the configuration, also one written by an agent before this one; null = none. */
+  configuredUpstream(): Promise<Upstream | null>;
   /** Ends the WAL receiver and sees that none can return; then reports the end of what is on disk (F2). */
   stopReceiving(settings: PostgresSettings): Promise<{ readonly timeline: Timeline; readonly lsn: Lsn }>;
   /**
-   * Promotes to `timeline`: history files for every number reserved before it first (F5), then promotes, checks the
-   * number, puts `standby.signal` back. Resolves when the server accepts writes. `permitted` is asked right before.
-   * @throws Fault PROMOTION_FAILED, TIMELINE_UNEXPECTED, LOST_LEADERSHIP
+   * Promotes to `timeline`: history files for every number reserved before it first (F5), then the settings, with the names
+   * of the standbys in force before the first write (P6), then promotes, checks the number, puts `standby.signal` back.
+   * Resolves when the server accepts writes. `permitted` is asked right before. A standby that was started without names
+   * needs a restartpoint for the change to some, which can take long: one that may be promoted is started with names.
+   * @throws Fault PROMOTION_FAILED, TIMELINE_UNEXPECTED, LOST_LEADERSHIP, TIMEOUT
    */
-  promote(timeline: Timeline, timeoutMs: number, permitted?: Permission): Promise<{ readonly forkLsn: Lsn }>;
+  promote(
+    timeline: Timeline,
+    settings: PostgresSettings,
+    timeoutMs: number,
+    permitted?: Permission,
+  ): Promise<{ readonly forkLsn: Lsn }>;
   /** CHECKPOINT. */
   checkpoint(timeoutMs: number): Promise<void>;
   /** fast: a clean stop, ending client sessions; falls back to `kill` after `timeoutMs`. Resolves when no process is left. */

@@ -23,6 +23,8 @@ import {
   type ProcessIdentity,
 } from "./processes.ts";
 import { lastLines, runProgram } from "./programs.ts";
+import { noteSynchronous } from "./synchronous-record.ts";
+import type { SynchronousWatch } from "./synchronous-watch.ts";
 import { removeNewestTombstones } from "./timelines.ts";
 import { walDirectory } from "./wal.ts";
 
@@ -31,6 +33,7 @@ export interface Lifecycle {
   readonly at: Installation;
   readonly postmaster: Postmaster;
   readonly monitor: Monitor;
+  readonly watch: SynchronousWatch;
   readonly major: () => Promise<number>;
 }
 
@@ -54,7 +57,8 @@ export async function startStandby(
   await removeNewestTombstones(walDirectory(at.dataDir));
   await dropHalfSegment(at);
   await prepareStart(on, settings, upstream);
-  return spawnAndWait(on, at.listenAddresses, await raisedForStandby(at), waitMs);
+  const raised = await raisedForStandby(at);
+  return spawnAndWait(on, settings, { listenAddresses: at.listenAddresses, raised, waitMs });
 }
 
 /** How a start able to write may differ. */
@@ -87,7 +91,7 @@ export async function startPrimary(
   await removeStandbySignal(at.dataDir);
   try {
     demand(permitted);
-    return await spawnAndWait(on, listenAddresses, raised, waitMs);
+    return await spawnAndWait(on, settings, { listenAddresses, raised, waitMs });
   } finally {
     // While it recovers it may still have to read that there is no file; keepReadOnlyRestart puts it back then.
     const { sql } = await on.monitor.ask();
@@ -121,6 +125,7 @@ export async function stop(on: Lifecycle, mode: "fast" | "immediate", timeoutMs:
       at.log("postgres.stop.forced", { mode, afterMs: Math.round(elapsedMs(started, at.clock.now())) });
   }
   on.monitor.close();
+  on.watch.close();
   if (instanceProcesses(at.dataDir).length > 0) await killInstance(at.dataDir, at.clock, at.timers);
 }
 
@@ -129,6 +134,7 @@ export async function kill(on: Lifecycle): Promise<number> {
   const { at } = on;
   const tookMs = await killInstance(at.dataDir, at.clock, at.timers);
   on.monitor.close();
+  on.watch.close();
   return tookMs;
 }
 
@@ -166,14 +172,21 @@ async function prepareStart(
   await writeGeneratedFiles(at, await on.major(), settings, upstream);
 }
 
+interface Spawn {
+  readonly listenAddresses: string;
+  readonly raised: Readonly<Record<string, string>>;
+  readonly waitMs: number;
+}
+
 async function spawnAndWait(
   on: Lifecycle,
-  listenAddresses: string,
-  raised: Readonly<Record<string, string>>,
-  waitMs: number,
+  settings: PostgresSettings,
+  { listenAddresses, raised, waitMs }: Spawn,
 ): Promise<StartOutcome> {
   const logSize = await on.postmaster.logSize();
   const process = await on.postmaster.start(postmasterArguments(on.at, listenAddresses, raised), raised);
+  // The checkpointer and every later walsender begin with what was written before the start (P6).
+  await noteSynchronous(on.at, process, settings.synchronousStandbyNames);
   return waitForConnections(on, process, waitMs, logSize);
 }
 

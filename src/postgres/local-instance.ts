@@ -7,6 +7,7 @@ import { deleteRetired, examineDirectory, hasStandbySignal, retire } from "./dat
 import { removeDurably } from "./durable-file.ts";
 import { endOfStoppedWal, timelineOfWal } from "./end-of-wal.ts";
 import type { PostgresFacts, PostgresInstance, SqlFacts, WalPosition } from "./instance.ts";
+import { currentUpstream } from "./generated-files.ts";
 import { keepReadOnlyRestart, kill, startPrimary, startStandby, stop, type Lifecycle } from "./lifecycle.ts";
 import { Monitor } from "./monitor.ts";
 import { installation, program, type Installation, type LocalPostgresOptions } from "./options.ts";
@@ -20,7 +21,8 @@ import { ensureRoles } from "./roles.ts";
 import { applySettings } from "./settings.ts";
 import { syncSlots } from "./slots.ts";
 import { localTarget, withSql } from "./sql.ts";
-import { applySynchronous, synchronousState } from "./synchronous.ts";
+import { SynchronousWatch } from "./synchronous-watch.ts";
+import { applySynchronous } from "./synchronous.ts";
 import { readForks } from "./timelines.ts";
 import { reserveSlot, upstreamHistory } from "./upstream.ts";
 import { newestTimeline, oldestWal, walDirectory } from "./wal.ts";
@@ -37,7 +39,8 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
   const postmaster = new Postmaster(at);
   const monitor = new Monitor(at, postmaster);
   const major = versionReader(at);
-  const on: Lifecycle = { at, postmaster, monitor, major };
+  const watch = new SynchronousWatch(at);
+  const on: Lifecycle = { at, postmaster, monitor, watch, major };
   const readControl = controlDataReader(at);
   const walDir = walDirectory(at.dataDir);
   const endOfWal = async (): Promise<WalPosition | null> => {
@@ -70,8 +73,10 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
       return startPrimary(on, settings, waitMs, { permitted });
     },
     follow: async (upstream, settings) => follow(on, upstream, settings),
+    configuredUpstream: async () => currentUpstream(at),
     stopReceiving: async (settings) => stopReceiving(on, settings),
-    promote: async (timeline, timeoutMs, permitted) => promote(on, timeline, timeoutMs, permitted),
+    promote: async (timeline, settings, timeoutMs, permitted) =>
+      promote(on, timeline, settings, timeoutMs, permitted),
     checkpoint: async (timeoutMs) => {
       await withSql(localTarget(at, timeoutMs), (client) => client.query("checkpoint"));
     },
@@ -85,7 +90,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     oldestWalLsn: async () => oldestWal(walDir),
     syncSlots: async (wanted) => syncSlots(at, wanted),
     applySynchronous: async (settings, change) => applySynchronous(on, settings, change),
-    synchronousState: async () => synchronousState(on),
+    synchronousState: async () => watch.look(),
     applySettings: async (settings) => {
       await prepared();
       return applySettings(on, settings);
@@ -105,6 +110,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     detach: () => {
       postmaster.detach();
       monitor.close();
+      watch.close();
     },
   };
 }

@@ -84,6 +84,8 @@ export interface Installation extends LocalPostgresOptions {
     readonly postmaster: string;
     readonly upstream: string;
     readonly slots: string;
+    /** Which synchronous_standby_names every process of the running server is known to have. */
+    readonly synchronous: string;
     /** There while pg_rewind changes the data directory: such a directory must not be started. */
     readonly rewinding: string;
     readonly keptConfig: string;
@@ -118,6 +120,7 @@ export function installation(options: LocalPostgresOptions): Installation {
       postmaster: file("postmaster.json"),
       upstream: file("upstream.json"),
       slots: file("slots.json"),
+      synchronous: file("synchronous.json"),
       rewinding: file("rewinding"),
       keptConfig: file("kept-config"),
       discardedWal: file("discarded-wal"),

@@ -4,10 +4,11 @@ import type { Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import { writeStandbySignal } from "./data-directory.ts";
 import { dropHalfSegment } from "./half-segment.ts";
-import type { Permission } from "./instance.ts";
+import type { Permission, PostgresSettings } from "./instance.ts";
 import { demand, kill, type Lifecycle } from "./lifecycle.ts";
 import { isInRecovery, writtenTimeline } from "./probe.ts";
 import { localTarget, withSql, type SqlClient } from "./sql.ts";
+import { prepareSynchronous } from "./synchronous.ts";
 import { historyFiles, readForks, writeTombstones } from "./timelines.ts";
 import { walDirectory } from "./wal.ts";
 
@@ -15,14 +16,16 @@ import { walDirectory } from "./wal.ts";
 const pollMs = 5;
 
 /**
- * Promotes to exactly this timeline (F5): leaves no gap below it, promotes, checks the number, keeps `standby.signal`.
+ * Promotes to exactly this timeline (F5): leaves no gap below it, puts the names of the standbys in force (P6), promotes,
+ * checks the number, keeps `standby.signal`.
  * Repeating it after success is harmless.
  * @returns where the new timeline forks off
- * @throws Fault PROMOTION_FAILED, and TIMELINE_UNEXPECTED after killing PostgreSQL
+ * @throws Fault PROMOTION_FAILED, TIMEOUT, and TIMELINE_UNEXPECTED after killing PostgreSQL
  */
 export async function promote(
   on: Lifecycle,
   timeline: Timeline,
+  settings: PostgresSettings,
   timeoutMs: number,
   permitted: Permission = () => true,
 ): Promise<{ readonly forkLsn: Lsn }> {
@@ -32,6 +35,7 @@ export async function promote(
     if (await isInRecovery(client)) {
       await reserveNumber(walDir, timeline);
       await dropHalfSegment(at);
+      await prepareSynchronous(on, settings, timeoutMs);
       demand(permitted);
       await client.query("select pg_promote(false)");
       await waitUntilPrimary(on, client, timeoutMs);

@@ -16,7 +16,7 @@ test("a standby whose first segment of a new timeline is half received starts wi
   await Promise.all([caughtUp(b, a), caughtUp(c, a)]);
   await a.instance.stop("fast", 30_000);
   await c.instance.stop("fast", 30_000);
-  await b.instance.promote(2 as Timeline, 30_000);
+  await b.instance.promote(2 as Timeline, plainSettings, 30_000);
 
   // As if b had died while c was receiving the first page of timeline 2.
   const [from, to] = [join(b.dataDir, "pg_wal"), join(c.dataDir, "pg_wal")];
@@ -29,7 +29,7 @@ test("a standby whose first segment of a new timeline is half received starts wi
 
   expect(await c.instance.startStandby(null, plainSettings, 20_000)).toBe("accepting");
   await c.instance.stopReceiving(plainSettings);
-  await c.instance.promote(3 as Timeline, 20_000);
+  await c.instance.promote(3 as Timeline, plainSettings, 20_000);
   expect((await inspected(c.instance, "running")).sql).toMatchObject({ inRecovery: false });
   expect(await c.sql("select count(*)::int as n from t")).toEqual([{ n: 20_000 }]);
 });

@@ -131,14 +131,14 @@ describe("a primary and its copies", () => {
   test("is promoted to the number reserved for it, past numbers that were never used", async () => {
     const { lsn } = await b.instance.stopReceiving(plainSettings);
     const started = performance.now();
-    const { forkLsn } = await b.instance.promote(timeline(3), 10_000);
+    const { forkLsn } = await b.instance.promote(timeline(3), plainSettings, 10_000);
     expect(performance.now() - started).toBeLessThan(1_500);
     expect(forkLsn).toBe(lsn);
     expect(await b.facts()).toMatchObject({ inRecovery: false, timeline: 3 });
     expect(existsSync(join(b.dataDir, "standby.signal"))).toBe(true);
     expect(await b.instance.timelineForks(timeline(3))).toEqual([{ timeline: 1, endLsn: forkLsn }]);
     expect(await b.instance.timelineForks(timeline(2))).toBeNull();
-    expect(await b.instance.promote(timeline(3), 10_000)).toEqual({ forkLsn });
+    expect(await b.instance.promote(timeline(3), plainSettings, 10_000)).toEqual({ forkLsn });
     await expect(b.instance.stopReceiving(plainSettings)).rejects.toMatchObject({
       code: "POSTGRES_QUERY_FAILED",
     });
@@ -180,14 +180,14 @@ describe("a primary and its copies", () => {
   });
 
   test("a number that is taken already is refused before anything changes", async () => {
-    await expect(c.instance.promote(timeline(3), 10_000)).rejects.toMatchObject({ code: "PROMOTION_FAILED" });
+    await expect(c.instance.promote(timeline(3), plainSettings, 10_000)).rejects.toMatchObject({ code: "PROMOTION_FAILED" });
     expect((await c.facts()).inRecovery).toBe(true);
   });
 
   test("a primary killed right after its promotion, before any checkpoint, tells its end on the new line", async () => {
     await caughtUp(c, b);
     await c.instance.stopReceiving(plainSettings);
-    await c.instance.promote(timeline(4), 10_000);
+    await c.instance.promote(timeline(4), plainSettings, 10_000);
     await c.sql("insert into t values (-1, 'on timeline 4')");
     const { lsn } = await c.facts();
     await c.instance.kill();
@@ -219,7 +219,7 @@ describe("a primary and its copies", () => {
     await a.instance.stopReceiving(plainSettings);
     await b.sql("insert into t select g, 'lost' from generate_series(100001, 110000) g");
     await b.instance.kill();
-    const { forkLsn } = await a.instance.promote(timeline(5), 10_000);
+    const { forkLsn } = await a.instance.promote(timeline(5), plainSettings, 10_000);
     await a.instance.follow(null, plainSettings);
     const { discardedWalDir } = await b.instance.rewind(a.asUpstream("b"), forkLsn, never);
     expect(discardedWalDir).not.toBeNull();
