@@ -6,7 +6,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["src/**/*.test.ts", "test/structure/**/*.test.ts"],
+          include: ["src/**/*.test.ts", "test/structure/**/*.test.ts", "fault/*.test.mjs"],
           isolate: false,
           pool: "threads",
         },

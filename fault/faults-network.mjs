@@ -30,6 +30,7 @@ async function slow({ network, user, until }, host, targets, ms) {
 }
 
 const partitionLeader = {
+  moves: true,
   about:
     "the leader hears neither etcd nor the standbys; clients reach it, their sessions stay open and write",
   strike: lasting(({ network, store, leader, standbys }) =>
@@ -43,21 +44,25 @@ export const networkFaults = [
   { name: "partition-leader-of-two", hosts: 2, ...partitionLeader },
   {
     name: "partition-dcs",
+    moves: true,
     about: "nothing passes between the leader and etcd",
     strike: lasting(({ network, store, leader }) => network.part([leader.name], store.hosts)),
   },
   {
     name: "partition-dcs-out",
+    moves: true,
     about: "what the leader sends does not arrive at etcd",
     strike: lasting(({ network, store, leader }) => network.block([leader.name], store.hosts)),
   },
   {
     name: "partition-dcs-in",
+    moves: true,
     about: "what etcd sends does not arrive at the leader",
     strike: lasting(({ network, store, leader }) => network.block(store.hosts, [leader.name])),
   },
   {
     name: "partition-standbys",
+    moves: false,
     about: "nothing passes between the leader and the standbys; etcd hears them all",
     strike: lasting(({ network, leader, standbys }) => network.part([leader.name], names(standbys))),
   },
@@ -73,6 +78,7 @@ export const networkFaults = [
   },
   {
     name: "partition-clients",
+    moves: false,
     about: "nothing passes between the leader and the clients; no other node is needed",
     strike: lasting(({ network, leader }) => network.part([leader.name], ["client"])),
   },
@@ -83,6 +89,7 @@ export const networkFaults = [
   },
   {
     name: "delay-dcs",
+    moves: false,
     about: "the leader's connections to etcd are slower by 300 ms in each direction",
     strike: lasting((context) =>
       slow(
@@ -95,6 +102,7 @@ export const networkFaults = [
   },
   {
     name: "delay-standbys",
+    moves: false,
     about: "the standbys' connections to the leader's PostgreSQL are slower by 200 ms in each direction",
     strike: lasting(async (context) => {
       const target = { to: context.leader.name, port: postgresPort };
@@ -103,11 +111,13 @@ export const networkFaults = [
   },
   {
     name: "etcd-minority",
+    moves: false,
     about: "SIGKILL of the member of etcd that leads it; started again after longer than the ttl",
     strike: lasting(async ({ store }) => store.kill(await store.leader())),
   },
   {
     name: "etcd-leader-freeze",
+    moves: false,
     about: "SIGSTOP of the member of etcd that leads it, for longer than the ttl",
     strike: lasting(async ({ store }) => store.freeze(await store.leader())),
   },

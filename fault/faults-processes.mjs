@@ -18,6 +18,7 @@ async function powerOff({ network }, host) {
 }
 
 const killHost = {
+  moves: true,
   about: "every process of the leader's host, and nothing it sends or is sent arrives; back when writes are",
   async strike(context) {
     await powerOff(context, context.leader);
@@ -41,21 +42,25 @@ export const processFaults = [
   },
   {
     name: "kill-agent",
+    moves: false,
     about: "SIGKILL of the leader's agent; its supervisor starts it again",
     strike: ({ leader }) => leader.kill("agent"),
   },
   {
     name: "kill-guard",
+    moves: false,
     about: "SIGKILL of the leader's guard",
     strike: ({ leader }) => leader.kill("guard"),
   },
   {
     name: "kill-agent-and-guard",
+    moves: false,
     about: "SIGKILL of the leader's agent and guard; the supervisor starts the agent again",
     strike: ({ leader }) => leader.kill("agent", "guard"),
   },
   {
     name: "kill-supervision",
+    moves: true,
     about: "SIGKILL of supervisor, agent and guard: PostgreSQL alone is left, longer than the ttl",
     async strike({ leader, hold, longer }) {
       await leader.endSupervision();
@@ -66,6 +71,7 @@ export const processFaults = [
   { name: "kill-host-of-two", hosts: 2, ...killHost },
   {
     name: "kill-standby",
+    moves: false,
     about: "every process of a standby's host, as kill-host",
     async strike(context) {
       await powerOff(context, context.standbys[0]);
@@ -74,6 +80,7 @@ export const processFaults = [
   },
   {
     name: "kill-both-standbys",
+    moves: false,
     about: "both standbys' hosts at once, as kill-host",
     async strike(context) {
       await Promise.all(context.standbys.map((host) => powerOff(context, host)));
@@ -82,6 +89,7 @@ export const processFaults = [
   },
   {
     name: "freeze-agent",
+    moves: true,
     about: "SIGSTOP of the leader's agent for longer than the ttl, then SIGCONT",
     strike: frozen(({ agent }) => [agent].filter((pid) => pid !== null)),
   },
@@ -92,11 +100,13 @@ export const processFaults = [
   },
   {
     name: "freeze-host",
+    moves: true,
     about: "SIGSTOP of every process of the leader's host for longer than the ttl, then SIGCONT",
     strike: frozen(),
   },
   {
     name: "clock-step",
+    moves: false,
     about: "the clock of the leader's agent goes an hour ahead, then an hour back (libfaketime)",
     possible: () => (faketimeLibrary() === undefined ? "libfaketime is not installed" : null),
     async prepare(context) {
@@ -127,6 +137,7 @@ export const processFaults = [
   },
   {
     name: "hand-started-primary",
+    moves: true,
     about: "as kill-host; when another leads, a person starts PostgreSQL on the old primary's data directory",
     async strike(context) {
       const { leader, network } = context;

@@ -23,6 +23,7 @@ import { storageFaults } from "./faults-storage.mjs";
  * @property {string} name
  * @property {string} about one line for people
  * @property {2} [hosts] database hosts, when not three
+ * @property {boolean} [moves] true: another node must lead afterwards; false: the same must. Else either may be right
  * @property {() => string | null} [possible] why it cannot be done on this machine; null = it can
  * @property {(context: Context) => Promise<unknown>} [prepare] before anything is measured
  * @property {(context: Context) => Promise<unknown> | unknown} strike does it, for as long as it lasts

@@ -62,6 +62,7 @@ export async function playRound({ cluster, fault, dir, run, ttlMs, user, signal 
     problem ??= error.message;
     return null;
   });
+  if (after !== null) problem ??= wrongLeader(fault, before, after);
   const healedMs = after === null ? null : nowMs() - ended;
   told(after === null ? `not whole: ${problem}` : `whole again, ${after} leads`);
   await sleep(steadyMs, signal);
@@ -79,6 +80,12 @@ export async function playRound({ cluster, fault, dir, run, ttlMs, user, signal 
   );
   const diverged = after === null ? [] : await divergedFrom(cluster, survivor, run, signal);
   return { fault: fault.name, ...counted, healedMs, diverged, problem, leader: before, after };
+}
+
+/** Whether the right node leads afterwards; null = it does, or either would do. */
+function wrongLeader(fault, before, after) {
+  if (fault.moves === true && after === before) return `${before} still leads: the fault did not bite`;
+  return fault.moves === false && after !== before ? "a needless failover" : null;
 }
 
 function makeContext({ cluster, ttlMs, user, signal, name }) {

@@ -20,9 +20,15 @@ const session = fileURLToPath(new URL("./session.mjs", import.meta.url));
 /** A session ends so when its cluster did not become whole: the rest needs a new one. */
 const again = 75;
 const interrupted = 130;
+const notPossible = 3;
 
-/** @returns {Promise<number>} 0 every promise was kept; 1 not; 130 interrupted */
+/** @returns {Promise<number>} 0 every promise was kept; 1 not; 3 not possible on this machine; 130 interrupted */
 export async function runSuite(options) {
+  const lacking = await cannotMakeHosts();
+  if (lacking !== null) {
+    say(`Network namespaces and mounts cannot be made here: ${lacking}`);
+    return notPossible;
+  }
   for (const tag of abandoned()) {
     say(`Removing what a killed run left: ${runDir(tag)}`);
     await sweep(tag);
@@ -47,6 +53,12 @@ export async function runSuite(options) {
   else for (const line of tableLines(rows)) console.log(line);
   if (code !== 0) return code;
   return rows.every((row) => row.bad === 0) && rows.length === chosen.length ? 0 : 1;
+}
+
+/** Root without the right to make hosts, as in most containers. @returns {Promise<string | null>} what is refused */
+async function cannotMakeHosts() {
+  const made = await run(["unshare", "--net", "--mount", "ip", "link", "add", "probe", "type", "bridge"]);
+  return made.code === 0 ? null : made.output.trim();
 }
 
 /** Three hosts, then two: each number as many clusters as it takes. */

@@ -1,7 +1,8 @@
 // The long proofs (npm run prove): what `npm test` does a little of, many times over, until it is told to stop or has made its rounds.
-//   npm run prove -- [--rounds N] [--views N] [--resume FILE]
-// A round decides N generated views per property (other ones each time), and puts one cluster through kills and moves under a
-// ledger of acknowledged rows. With --resume the counts are kept in FILE and add up over the runs of one commit.
+//   npm run prove -- [--rounds N] [--views N] [--faults N] [--set KEY=VALUE] [--resume FILE]
+// A round decides N generated views per property (other ones each time), puts one cluster through kills and moves under a
+// ledger of acknowledged rows, and plays every fault of the fault suite N times (as root). --set: cluster settings of that suite.
+// With --resume the counts are kept in FILE and add up over the runs of one commit.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { root, run, say } from "./run.mjs";
@@ -11,6 +12,8 @@ const { values } = parseArgs({
   options: {
     rounds: { type: "string", default: "10" },
     views: { type: "string", default: "100000" },
+    faults: { type: "string", default: "1" },
+    set: { type: "string", multiple: true, default: [] },
     resume: { type: "string" },
   },
 });
@@ -21,7 +24,7 @@ const faults = [...lossless, "host-death"];
 
 /** The counts so far; those of another commit do not count. */
 function load(commit) {
-  const fresh = { commit, rounds: 0, views: 0, faults: 0, lost: 0, lostWithHost: 0 };
+  const fresh = { commit, rounds: 0, views: 0, faults: 0, lost: 0, lostWithHost: 0, hosts: 0, bad: 0 };
   if (values.resume === undefined || !existsSync(values.resume)) return fresh;
   const kept = JSON.parse(readFileSync(values.resume, "utf8"));
   if (kept.commit === commit) return kept;
@@ -69,18 +72,42 @@ async function proveFaults(counts) {
   return counts.lost === 0;
 }
 
-if (await setUp({ tests: false })) {
+/** Plays every fault on hosts of its own. @returns whether every promise was kept */
+async function proveHosts(counts) {
+  if (process.getuid?.() !== 0) {
+    say("the fault suite: NOT RUN, its hosts are network namespaces and need root");
+    return true;
+  }
+  const set = values.set.flatMap((each) => ["--set", each]);
+  const suite = [process.execPath, "fault/fault.mjs", "--rounds", values.faults, ...set, "--json"];
+  const result = await run(suite, { timeoutMs: 24 * 60 * 60_000 });
+  const start = result.output.indexOf("[\n");
+  if (start < 0 || ![0, 1].includes(result.code)) {
+    say(result.output);
+    return false;
+  }
+  const rows = JSON.parse(result.output.slice(start, result.output.lastIndexOf("]") + 1));
+  for (const row of rows) {
+    counts.hosts += row.rounds;
+    counts.bad += row.bad;
+  }
+  if (result.code !== 0) say(result.output.slice(0, start));
+  return result.code === 0;
+}
+
+if (await setUp({ tests: false, hosts: process.getuid?.() === 0 })) {
   const commit = (await run(["git", "-C", root, "rev-parse", "--short", "HEAD"])).output.trim();
   const counts = load(commit);
   let failed = 0;
   for (let round = 1; round <= Number(values.rounds) && failed === 0; round += 1) {
     if (!(await proveViews(counts))) failed += 1;
     if (failed === 0 && !(await proveFaults(counts))) failed += 1;
+    if (failed === 0 && !(await proveHosts(counts))) failed += 1;
     if (failed === 0) counts.rounds += 1;
     save(counts);
     say(
       `round ${counts.rounds}: ${counts.views} views per property, ${counts.faults} faults, ${counts.lost} rows lost that may not be, ` +
-        `${counts.lostWithHost} lost with a host (asynchronous)`,
+        `${counts.lostWithHost} lost with a host (asynchronous), ${counts.hosts} rounds on hosts, ${counts.bad} of them bad`,
     );
   }
   console.log(`${counts.rounds} passed, ${failed} failed`);

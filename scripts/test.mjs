@@ -1,7 +1,7 @@
 // Everything that proves the project (npm test): set-up, build, the gates of `npm run check`, and the integration tests
 // against real servers. Its last lines are the test runner's summary.
 //   npm test                 everything
-//   npm test -- dcs agent    without the gates: only test files whose path contains one of these
+//   npm test -- dcs agent    without the gates: only test files whose path contains one of these; `fault` = that suite's part
 import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { cp, mkdtemp, rm } from "node:fs/promises";
@@ -12,6 +12,9 @@ import { postgresUser } from "./requirements.mjs";
 import { root, run } from "./run.mjs";
 import { setUp } from "./setup.mjs";
 
+/** How the fault suite ends on a machine that cannot make its hosts. */
+const notPossible = 3;
+
 /** What the tests need of the clone. */
 const needed = [
   ".dependency-cruiser.cjs",
@@ -21,6 +24,7 @@ const needed = [
   "deploy",
   "dist",
   "docs",
+  "fault",
   "node_modules",
   "scripts",
   "src",
@@ -100,11 +104,30 @@ async function integrationTests(filters) {
   }
 }
 
+/**
+ * A little of the fault suite (npm run fault): its hosts need root, which the other tests must not have.
+ * @returns {Promise<string>} what is to be said of it; it begins with FAILED when it did
+ */
+async function faultSmoke() {
+  if (process.getuid?.() !== 0)
+    return "fault suite: 3 faults NOT RUN, its hosts are network namespaces and need root";
+  const suite = [process.execPath, "fault/fault.mjs", "--smoke"];
+  const { code, seconds } = await run(suite, { inherit: true, timeoutMs: 5 * 60_000 });
+  if (code === notPossible) return "fault suite: 3 faults NOT RUN, for the reason above";
+  const took = `in ${seconds.toFixed(0)} s`;
+  return code === 0
+    ? `fault suite: 3 faults passed ${took}`
+    : `FAILED: the fault suite, with ${code} ${took}`;
+}
+
 const filters = process.argv.slice(2);
-if (await setUp({ tests: true })) {
+const asRoot = process.getuid?.() === 0;
+if (await setUp({ tests: true, hosts: asRoot })) {
   // A failed gate does not hide what the integration tests say.
   const gates = filters.length > 0 || (await check());
+  const hosts = filters.length === 0 || filters.includes("fault") ? await faultSmoke() : "";
   const code = await integrationTests(filters);
   if (!gates) console.error("A gate of `npm run check` failed: see above.");
-  process.exitCode = gates ? code : 1;
+  if (hosts !== "") console.error(hosts);
+  process.exitCode = gates && !hosts.startsWith("FAILED") ? code : 1;
 } else process.exitCode = 1;
