@@ -8,7 +8,7 @@ const identMap = "pgherd";
  * The generated pg_hba.conf. First what pgherd itself needs: the operating system's user of the agent is the superuser
  * on the unix socket (peer, through a map, so that it works for adopted clusters whose password nobody knows), the
  * replication and rewind roles come in from anywhere with their passwords. Then the cluster's lines, else the user's own
- * file, else everybody with a password.
+ * file, else everybody with a password. While clients are kept out (P6) only the lines about replication stay of these.
  */
 export function renderHba(
   at: Installation,
@@ -18,15 +18,28 @@ export function renderHba(
 ): string {
   const { superuser, replication, rewind } = at.secrets();
   const local = at.osUser === null ? "scram-sha-256" : `peer map=${identMap}`;
+  const lines = settings.hba ?? ownLines(own.hba, `${at.configDir}/pg_hba.conf`, major) ?? openHba;
   return [
     "# Written by pgherd before every start and every reload: changes made here are lost.",
     `local all ${quoteName(superuser.user)} ${local}`,
     `host replication ${quoteName(replication.user)} all scram-sha-256`,
     `host all ${quoteName(rewind.user)} all scram-sha-256`,
     "",
-    ...(settings.hba ?? ownLines(own.hba, `${at.configDir}/pg_hba.conf`, major) ?? openHba),
+    ...(settings.admission === "everyone" ? lines : [...lines.filter(isReplicationOnly), ...closedHba]),
     "",
   ].join("\n");
+}
+
+/** Nobody else, readers neither, until what was committed before the crash is safe again (P6). */
+const closedHba: readonly string[] = [
+  "# Clients are kept out until enough standbys have all WAL from before the crash; pgherd lets them in by itself.",
+  "local all all reject",
+  "host all all all reject",
+];
+
+/** Whether a line is about physical replication alone; in quotes the word is the name of a database. */
+function isReplicationOnly(line: string): boolean {
+  return /^\s*(?:local|host\w*)\s+replication\s/.test(line);
 }
 
 /** The generated pg_ident.conf: the agent's own map, then the user's file. */

@@ -123,7 +123,8 @@ async function copy(
       host: source.host,
       port: String(source.port),
       user: at.secrets().replication.user,
-      application_name: source.applicationName,
+      // Not the standby's name: with a slot pg_basebackup acknowledges the WAL it writes, which commits must not wait for (S5).
+      application_name: `pgherd copy for ${at.node}`,
       connect_timeout: "5",
       ...silenceLimits,
     })}`,

@@ -180,6 +180,27 @@ describe("access files", () => {
     for (const line of openHba) expect(open).toContain(line);
   });
 
+  test("while clients are kept out, let in pgherd's own and what is about replication alone (P6)", () => {
+    const closed: PostgresSettings = { ...settings, admission: "replication" };
+    const own = {
+      hba: 'host all all all trust\nhost replication barman 10.0.0.9/32 md5\nhost "replication" app all trust',
+      ident: null,
+    };
+    const lines = renderHba(at, closed, own, 15)
+      .split("\n")
+      .filter((line) => /^(local|host)/.test(line));
+    expect(lines).toEqual([
+      'local all "postgres" peer map=pgherd',
+      'host replication "streamer" all scram-sha-256',
+      'host all "rewinder" all scram-sha-256',
+      "host replication barman 10.0.0.9/32 md5",
+      "local all all reject",
+      "host all all all reject",
+    ]);
+    const given = renderHba(at, { ...closed, hba: [...openHba] }, own, 16);
+    for (const line of openHba) expect(given).not.toContain(line);
+  });
+
   test("escape what libpq takes for a separator", () => {
     const tricky = { user: "a:b", password: new Secret("c\\d:e") };
     expect(renderPassfile([tricky])).toBe("*:*:*:a\\:b:c\\\\d\\:e\n");

@@ -11,8 +11,12 @@ const defaults: Readonly<Record<string, string>> = {
   max_replication_slots: "10",
   wal_keep_size: "128MB",
   hot_standby_feedback: "off",
-  wal_receiver_timeout: "10s",
-  wal_sender_timeout: "10s",
+  // A standby that is gone without a word (its host is dead, or frozen) must not be taken for one that is there. It reports
+  // each second even when it has nothing new, a message of some 50 bytes, so that five missed ones are no accident; both
+  // ends give up then. Shorter would end streams over one long fsync, which the receiver does not answer during.
+  wal_receiver_status_interval: "1s",
+  wal_receiver_timeout: "5s",
+  wal_sender_timeout: "5s",
   // How soon a standby looks again for its upstream: it decides how fast it follows after a failover.
   wal_retrieve_retry_interval: "500ms",
   password_encryption: "scram-sha-256",
