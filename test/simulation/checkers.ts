@@ -1,0 +1,246 @@
+import type { DcsTransaction } from "../../src/dcs/dcs.ts";
+import type { NodeName } from "../../src/values/names.ts";
+import type { Engine } from "./engine.ts";
+import type { Backend } from "./postgres/backend.ts";
+import type { Observer } from "./postgres/cluster-net.ts";
+import type { Postgres } from "./postgres/postgres.ts";
+import type { Server } from "./postgres/server.ts";
+import type { Commit, DataDirectory, WalRecord } from "./postgres/wal.ts";
+import type { SimStore } from "./store.ts";
+
+export type Invariant = "I1" | "I2" | "I3" | "I4" | "I5" | "I6" | "needless failover";
+
+export interface Violation {
+  readonly invariant: Invariant;
+  readonly at: number;
+  readonly text: string;
+}
+
+/** The records of the store, read by the checkers themselves. */
+interface Entry {
+  readonly token: number;
+  readonly primary: string;
+  readonly members: readonly string[];
+  readonly required: number;
+}
+interface Lease {
+  readonly holder: NodeName;
+  readonly token: number;
+  readonly state: string;
+  readonly renewal: number;
+  readonly ttlMs: number;
+}
+
+interface Acknowledged {
+  readonly commit: Commit;
+  readonly node: NodeName;
+  readonly at: number;
+}
+
+const keys = { lease: "pgherd/lease", durability: "pgherd/durability", move: "failover" };
+
+/** Judges a life by what happened, not by what the program thought: I1 to I6 of the protocol. */
+export class Checkers implements Observer {
+  readonly violations: Violation[] = [];
+  readonly trace: Observer["trace"];
+  holderChanges = 0;
+  promotions = 0;
+  lostUnprotected = 0;
+  readonly #engine: Engine;
+  readonly #nodes: () => readonly Postgres[];
+  readonly #store: SimStore;
+  #acknowledged: Acknowledged[] = [];
+  #unprotected: Acknowledged[] = [];
+  readonly #promoted = new Map<number, NodeName>();
+  #newest: {
+    readonly node: NodeName;
+    readonly server: Server;
+    readonly timeline: number;
+    early: boolean;
+  } | null = null;
+  #durability: { text: string | undefined; entries: readonly Entry[] } = { text: undefined, entries: [] };
+  #lossAccepted = false;
+  #renewedAt = 0;
+  /** The last change of holder came before the lease had run out (F7). */
+  #early = false;
+
+  constructor(engine: Engine, store: SimStore, nodes: () => readonly Postgres[], trace: Observer["trace"]) {
+    this.#engine = engine;
+    this.#store = store;
+    this.#nodes = nodes;
+    this.trace = trace;
+    store.onCommit = (transaction) => this.#committed(transaction);
+  }
+
+  report(invariant: Invariant, text: string): void {
+    this.violations.push({ invariant, at: this.#engine.now, text });
+    this.trace("checker", () => `${invariant} VIOLATED: ${text}`);
+    this.#engine.stop();
+  }
+
+  /** The durability record now. */
+  get entries(): readonly Entry[] {
+    const text = this.#store.values.get(keys.durability);
+    if (text !== this.#durability.text)
+      this.#durability = { text, entries: text === undefined ? [] : (JSON.parse(text) as Entry[]) };
+    return this.#durability.entries;
+  }
+  get lease(): Lease | null {
+    const text = this.#store.values.get(keys.lease);
+    return text === undefined ? null : (JSON.parse(text) as Lease);
+  }
+  get isProtected(): boolean {
+    return this.entries.length > 0 && this.entries.every((entry) => entry.required > 0);
+  }
+
+  acknowledged(node: NodeName, backend: Backend, commit: Commit): void {
+    const { server } = backend;
+    this.#checkSingle(node, server, backend, commit);
+    if (backend.mode !== "on") return;
+    const acknowledged = { commit, node, at: this.#engine.now };
+    if (!this.isProtected) {
+      this.#unprotected.push(acknowledged);
+      return;
+    }
+    this.#acknowledged.push(acknowledged);
+    if (!this.entries.some((entry) => this.#isSafeBy(entry, commit)))
+      this.report(
+        "I2",
+        `${node} acknowledged commit ${commit.id}, which is on too few of the recorded members: ${this.#describe()}`,
+      );
+  }
+
+  /** I1: nobody acknowledges once another can write on a newer timeline. */
+  #checkSingle(node: NodeName, server: Server, backend: Backend, commit: Commit): void {
+    const newest = this.#newest;
+    if (newest === null || newest.server === server) return;
+    const timeline = server.data.records[commit.index]?.timeline ?? server.data.timeline;
+    if (timeline > newest.timeline) return;
+    const shared = newest.server.data.holds(commit);
+    if (newest.early && (shared || backend.mode !== "on")) return;
+    this.report(
+      "I1",
+      `${node} acknowledged commit ${commit.id} on timeline ${timeline} although ${newest.node} was writable on timeline ${newest.timeline}`,
+    );
+  }
+
+  /** Whether the commit is where the entry says: flushed on its primary and on enough members. */
+  #isSafeBy(entry: Entry, commit: Commit): boolean {
+    const has = (member: string): boolean => {
+      const postgres = this.#nodes().find((each) => this.memberOf(each) === member);
+      const data = postgres?.data;
+      return data?.holds(commit) === true && data.flushed > commit.index;
+    };
+    return has(entry.primary) && entry.members.filter(has).length >= entry.required;
+  }
+
+  /** A node with the incarnation of its data, as durability records name it. */
+  memberOf(postgres: Postgres): string {
+    const identity = postgres.host.files.get("node.json");
+    if (identity === undefined) return postgres.host.name;
+    const { incarnation } = JSON.parse(identity) as { incarnation: string };
+    return `${postgres.host.name}/${incarnation.slice(0, 8)}`;
+  }
+
+  #describe(): string {
+    return this.entries
+      .map(
+        (entry) =>
+          `${entry.required} of [${entry.members.join(" ")}] with ${entry.primary} (token ${entry.token})`,
+      )
+      .join(" and ");
+  }
+
+  promoted(node: NodeName, timeline: number): void {
+    this.promotions += 1;
+    const before = this.#promoted.get(timeline);
+    this.#promoted.set(timeline, node);
+    if (before !== undefined)
+      this.report("I4", `${node} promoted to timeline ${timeline}, as ${before} did before`);
+  }
+
+  writable(node: NodeName, server: Server): void {
+    this.trace(
+      node,
+      () => `writable on timeline ${server.data.timeline}, ${server.data.records.length} records`,
+    );
+    const { timeline } = server.data;
+    const other = this.#newest;
+    if (other !== null && other.node !== node && other.timeline === timeline)
+      this.report("I4", `${node} writes on timeline ${timeline}, as ${other.node} did`);
+    if (other === null || timeline >= other.timeline)
+      this.#newest = { node, server, timeline, early: this.#early };
+    this.#checkLosses(node, server.data);
+  }
+
+  /** I2: what was acknowledged under protection is in the WAL of whoever can write. */
+  #checkLosses(node: NodeName, data: DataDirectory): void {
+    const lost = this.#acknowledged.filter(({ commit }) => !data.holds(commit));
+    this.lostUnprotected += this.#unprotected.filter(({ commit }) => !data.holds(commit)).length;
+    this.#unprotected = this.#unprotected.filter(({ commit }) => data.holds(commit));
+    if (lost.length === 0) return;
+    if (this.#lossAccepted) {
+      this.#acknowledged = this.#acknowledged.filter(({ commit }) => data.holds(commit));
+      return;
+    }
+    const [first] = lost;
+    this.report(
+      "I2",
+      `${lost.length} acknowledged commits are not on ${node}, the first is ${first!.commit.id} of ${first!.node}, acknowledged at ${seconds(first!.at)}`,
+    );
+  }
+
+  discarded(node: NodeName, records: readonly WalRecord[], saved: boolean): void {
+    if (!saved) this.report("I6", `${node} removed ${records.length} records that were not put aside`);
+  }
+
+  deletedRetired(node: NodeName, proven: boolean): void {
+    if (!proven) this.report("I6", `${node} deleted an old copy while it did not stream`);
+  }
+
+  /** I3, and how often the lease changed hands. */
+  #committed(transaction: DcsTransaction): void {
+    const move = transaction.writes.find((write) => write.key === keys.move);
+    if (move?.value != null && (JSON.parse(move.value) as { accept_loss?: boolean }).accept_loss === true)
+      this.#lossAccepted = true;
+    const write = transaction.writes.find((each) => each.key === keys.lease);
+    if (write?.value == null) return;
+    const before = this.lease;
+    const after = JSON.parse(write.value) as Lease;
+    const ageMs = this.#engine.now - this.#renewedAt;
+    this.#renewedAt = this.#engine.now;
+    if (before === null || after.token === before.token) return;
+    if (after.holder !== before.holder)
+      this.#early = before.state === "serving" && ageMs < before.ttlMs * 0.98;
+    this.trace(
+      "store",
+      () =>
+        `lease: ${after.holder} token ${after.token} (was ${before.holder} ${before.token} ${before.state})`,
+    );
+    if (after.holder !== before.holder) this.holderChanges += 1;
+    if (after.token <= before.token)
+      this.report("I1", `token ${after.token} of ${after.holder} does not exceed ${before.token}`);
+    if (!this.isProtected || this.#lossAccepted) return;
+    const postgres = this.#nodes().find((each) => each.host.name === after.holder);
+    const member = postgres === undefined ? after.holder : this.memberOf(postgres);
+    if (!this.entries.some((entry) => entry.primary === member || entry.members.includes(member)))
+      this.report("I3", `${member} took the lease and is in no recorded set: ${this.#describe()}`);
+  }
+
+  /** F3 by the checkers' own arithmetic: whether those that are there may elect one of themselves. */
+  canElect(): boolean {
+    const there = new Set(
+      this.#nodes()
+        .filter((each) => each.host.up && each.data !== null)
+        .map((each) => this.memberOf(each)),
+    );
+    return this.entries.every((entry) => {
+      const present = entry.members.filter((member) => there.has(member)).length;
+      return there.has(entry.primary) || present + entry.required > entry.members.length;
+    });
+  }
+}
+
+export function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(3)} s`;
+}

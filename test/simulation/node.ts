@@ -1,0 +1,193 @@
+import { assembleAgent, type Daemon } from "../../src/agent/assemble.ts";
+import type { NodeConfig } from "../../src/config/node-config.ts";
+import type { Tags } from "../../src/cluster/records.ts";
+import type { Peers, Pulse } from "../../src/agent/peers.ts";
+import { GuardKeeper } from "./guard.ts";
+import type { SimProcess } from "./engine.ts";
+import type { Postgres } from "./postgres/postgres.ts";
+import { simulatedInstance } from "./postgres/instance.ts";
+import { randomPort } from "./rng.ts";
+import type { SimStore } from "./store.ts";
+
+const postgresPort = 5432;
+const apiPort = 8432;
+
+/** A database host: PostgreSQL, its guard, and an agent that a supervisor starts again whenever it ends. */
+export class SimNode {
+  readonly postgres: Postgres;
+  readonly guards: GuardKeeper;
+  readonly #store: SimStore;
+  readonly #config: NodeConfig;
+  readonly #find: (name: string) => SimNode | undefined;
+  agent: SimProcess | null = null;
+  daemon: Daemon | null = null;
+  #restarts = 0;
+
+  constructor(
+    postgres: Postgres,
+    store: SimStore,
+    config: NodeConfig,
+    find: (name: string) => SimNode | undefined,
+  ) {
+    this.postgres = postgres;
+    this.#store = store;
+    this.#config = config;
+    this.#find = find;
+    this.guards = new GuardKeeper(postgres);
+  }
+
+  get name(): NodeConfig["node"] {
+    return this.#config.node;
+  }
+
+  /** Starts the agent; it is started again after each death while the host is up. */
+  start(): void {
+    const { host, net } = this.postgres;
+    if (!host.up || this.agent?.alive === true) return;
+    const process = host.spawn("agent");
+    const timers = host.timers(process);
+    this.agent = process;
+    process.onDeath(() => {
+      this.daemon = null;
+      this.#restarts += 1;
+      net.engine.after(net.rng.between(150, 1500), () => this.start());
+    });
+    const { trace } = net.observer;
+    trace(host.name, () => "agent starts");
+    void assembleAgent({
+      config: this.#config,
+      dcs: this.#store.connect(host.name, process, timers),
+      createInstance: () => simulatedInstance(this.postgres, process),
+      agentVersion: "0.0.0-simulated",
+      guard: this.guards.port(process),
+      files: host.stateFiles(process),
+      peers: this.#peers(process),
+      onRound: () => undefined,
+      reloadConfig: () => Promise.resolve(this.#config),
+      clock: host.clock,
+      timers,
+      random: randomPort(net.rng),
+      log: (level, event, fields) => {
+        if (level !== "debug") trace(host.name, () => `${event} ${describe(fields)}`);
+      },
+    }).then(
+      (daemon) => {
+        if (!process.alive) return;
+        this.daemon = daemon;
+        daemon.ended.catch((thrown: unknown) => {
+          trace(host.name, () => `agent ends: ${String(thrown)}`);
+          process.kill();
+        });
+      },
+      (thrown: unknown) => {
+        trace(host.name, () => `agent cannot start: ${String(thrown)}`);
+        process.kill();
+      },
+    );
+  }
+
+  /** How this agent reaches the other agents and their PostgreSQL. */
+  #peers(process: SimProcess): Peers {
+    const { host, net } = this.postgres;
+    const ask = <T>(
+      node: string,
+      limitMs: number,
+      silent: T,
+      answer: (there: SimNode) => [SimProcess, T] | null,
+    ): Promise<T> =>
+      new Promise((resolve) => {
+        const limit = host.timers(process).after(limitMs, () => resolve(silent));
+        const there = this.#find(node);
+        if (there === undefined) return;
+        net.network.send(host.name, node, () => {
+          const found = answer(there);
+          found?.[0].deliver(() =>
+            net.network.send(node, host.name, () =>
+              process.deliver(() => {
+                limit.cancel();
+                resolve(found[1]);
+              }),
+            ),
+          );
+        });
+      });
+    return {
+      pulse: (node, limitMs) =>
+        ask<Pulse | null>(node.name, limitMs, null, ({ agent, daemon }) =>
+          agent === null || daemon === null ? null : [agent, { node: node.name, postgres: true }],
+        ),
+      answersPostgres: (node, limitMs) =>
+        ask(node.name, limitMs, false, ({ postgres: { server } }) =>
+          server === null ? null : [server.process, true],
+        ),
+    };
+  }
+}
+
+function describe(fields: Readonly<Record<string, unknown>> | undefined): string {
+  return Object.entries(fields ?? {})
+    .map(
+      ([name, value]) =>
+        `${name}=${typeof value === "object" ? JSON.stringify(value, bigints) : String(value)}`,
+    )
+    .join(" ");
+}
+
+function bigints(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? value.toString() : value;
+}
+
+/** The node file of a simulated node, as config/node-config.ts would resolve it. */
+export function nodeConfig(
+  node: NodeConfig["node"],
+  settings: Readonly<Record<string, unknown>>,
+  tags: Partial<Tags> = {},
+): NodeConfig {
+  return {
+    cluster: "sim",
+    namespace: "service",
+    node,
+    address: node,
+    dataDir: "/data",
+    stateDir: "/state",
+    binDir: null,
+    location: null,
+    tags: {
+      nofailover: false,
+      noloadbalance: false,
+      clonefrom: false,
+      nosync: false,
+      replicatefrom: null,
+      failoverPriority: 1,
+      free: {},
+      ...tags,
+    },
+    dcs: { kind: "etcd", endpoints: [], tls: null, username: null, passwordFile: null },
+    postgresql: {
+      port: postgresPort,
+      listen: "*",
+      configDir: "/data",
+      socketDir: "/run",
+      basebackupOptions: [],
+      parameters: {},
+      restoreCommand: null,
+      recoveryMinApplyDelayMs: null,
+      startTimeoutMs: 60_000,
+      stopTimeoutMs: 30_000,
+      rewind: true,
+      superuser: "postgres",
+    },
+    api: {
+      port: apiPort,
+      listen: "*",
+      url: `http://${node}:${apiPort}`,
+      tls: null,
+      tokenFile: "/state/secrets.json",
+      basic: null,
+    },
+    hooks: [],
+    fenceCommand: null,
+    bootstrap: { settings, initdbOptions: [], dataChecksums: true },
+    log: { level: "info", file: null } as unknown as NodeConfig["log"],
+  };
+}

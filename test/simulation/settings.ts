@@ -1,0 +1,99 @@
+import type { SynchronousCommit } from "./postgres/backend.ts";
+import type { PostgresTraits } from "./postgres/cluster-net.ts";
+import type { ClientTraits } from "./client.ts";
+import type { HostTraits } from "./host.ts";
+import { Rng } from "./rng.ts";
+
+/** Everything one life is made of besides its faults; drawn from the seed, because fixed timing hides bugs. */
+export interface WorldTraits {
+  readonly nodes: number;
+  readonly ttlMs: number;
+  readonly baseMs: number;
+  readonly storeLostAnswers: number;
+  readonly lengthMs: number;
+  /** Only disturbances below the stated tolerance: then the primary may not move. */
+  readonly calm: boolean;
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Patches of the settings that an operator may make. */
+  readonly changes: readonly Readonly<Record<string, unknown>>[];
+  readonly hosts: readonly HostTraits[];
+  readonly postgres: PostgresTraits;
+  readonly clients: readonly ClientTraits[];
+}
+
+/** Clocks differ by less than the drift the protocol allows for: 1 % between any two. */
+const rateError = 0.0045;
+
+export function drawTraits(seed: number, scenario: string | null): WorldTraits {
+  const rng = new Rng(seed, "traits");
+  const calm = scenario === "calm" || (scenario === null && rng.chance(0.1));
+  const nodes = rng.pick([2, 3, 3, 3, 5]);
+  const ttlMs = calm ? 5000 : Math.round(rng.pick([2000, 3000, 5000, 5000, rng.magnitude(2000, 10_000)]));
+  const baseMs = rng.magnitude(0.1, 8);
+  return {
+    nodes,
+    ttlMs,
+    baseMs,
+    calm,
+    storeLostAnswers: calm || rng.chance(0.6) ? 0 : rng.magnitude(0.001, 0.05),
+    lengthMs: rng.between(120_000, 300_000),
+    settings: drawSettings(rng, ttlMs, nodes),
+    changes: drawChanges(nodes),
+    hosts: Array.from({ length: nodes }, () => ({
+      clockRate: 1 + rng.between(-rateError, rateError),
+      fsyncMs: rng.magnitude(0.3, 8),
+      jitterMs: rng.magnitude(0.5, 15),
+    })),
+    postgres: {
+      recoveryMs: [30, rng.magnitude(100, 4000)],
+      promotionMs: [10, rng.magnitude(30, 800)],
+      replayMs: rng.chance(0.5) ? 0 : rng.magnitude(1, 800),
+      reloadMs: [2, rng.magnitude(5, 1500)],
+      keptBytes: rng.magnitude(1 << 16, 1 << 24),
+      copyRate: rng.magnitude(2000, 40_000),
+      checkpointEveryMs: rng.between(15_000, 60_000),
+    },
+    clients: Array.from({ length: 1 + rng.below(4) }, (_, index) => drawClient(rng, index)),
+  };
+}
+
+function drawSettings(rng: Rng, ttlMs: number, nodes: number): Readonly<Record<string, unknown>> {
+  const durability = rng.pick(["degrade", "degrade", "degrade", "strict", "async"]);
+  return {
+    ttl: `${ttlMs}ms`,
+    durability,
+    sync_standbys: nodes > 2 && rng.chance(0.3) ? 2 : 1,
+    suspect_after: rng.pick(["0s", "500ms", "1500ms", "1500ms", "3s"]),
+    max_lag_on_failover: rng.pick(["0B", "1MB", "1MB", "64kB"]),
+    handover_wait: rng.pick(["0s", "150ms", "1s"]),
+    primary_start_timeout: rng.pick(["0s", "5s", "30s"]),
+    rewind: rng.chance(0.8),
+    reclone: { wait: "1s", max_wait: "5s" },
+  };
+}
+
+function drawChanges(nodes: number): Readonly<Record<string, unknown>>[] {
+  return [
+    { durability: "degrade" },
+    { durability: "strict" },
+    { durability: "async" },
+    { sync_standbys: 1 },
+    ...(nodes > 2 ? [{ sync_standbys: 2 }] : []),
+    ...(nodes > 2 ? [{ sync_order: ["n2", "n1"] }, { sync_order: [] }] : []),
+    { suspect_after: "0s" },
+    { suspect_after: "1s" },
+  ];
+}
+
+function drawClient(rng: Rng, index: number): ClientTraits {
+  const mode: SynchronousCommit = index === 0 ? "on" : rng.pick(["on", "on", "on", "local", "off"]);
+  return {
+    mode,
+    thinkMs: rng.magnitude(20, 600),
+    bytes: [100, rng.magnitude(200, 60_000)],
+    long: rng.chance(0.5) ? 0 : rng.magnitude(0.005, 0.1),
+    longMs: rng.magnitude(200, 5000),
+    patienceMs: rng.magnitude(500, 8000),
+    cancels: rng.chance(0.6) ? 0 : 0.5,
+  };
+}

@@ -1,0 +1,183 @@
+import type { NodeName } from "../../src/values/names.ts";
+import { Checkers, seconds, type Violation } from "./checkers.ts";
+import { Client, type ClientCounts } from "./client.ts";
+import { Engine } from "./engine.ts";
+import { Faults, type FaultPlan } from "./faults.ts";
+import { Host } from "./host.ts";
+import { Network } from "./network.ts";
+import { nodeConfig, SimNode } from "./node.ts";
+import type { ClusterNet } from "./postgres/cluster-net.ts";
+import { Postgres } from "./postgres/postgres.ts";
+import { Rng } from "./rng.ts";
+import type { WorldTraits } from "./settings.ts";
+import { SimStore } from "./store.ts";
+
+/** How long a new cluster may take until all of its nodes stream. */
+const formationMs = 40_000;
+
+export interface LifeOptions {
+  readonly seed: number;
+  readonly traits: WorldTraits;
+  readonly faults: readonly FaultPlan[];
+  /** Called with every line of the trace; null = none is made. */
+  readonly trace: ((line: string) => void) | null;
+  /** Ends the life earlier than drawn. */
+  readonly endMs?: number;
+}
+
+/** How a life went. */
+export interface Life {
+  readonly seed: number;
+  readonly violations: readonly Violation[];
+  readonly simulatedMs: number;
+  readonly events: number;
+  readonly acknowledged: number;
+  readonly promotions: number;
+  readonly holderChanges: number;
+  readonly lostUnprotected: number;
+}
+
+/** Lives one life: forms a cluster, breaks it as planned, lets it heal, and judges all of it. */
+export async function live(options: LifeOptions): Promise<Life> {
+  const world = new World(options);
+  await world.run();
+  const { engine, checkers, counts } = world;
+  return {
+    seed: options.seed,
+    violations: checkers.violations,
+    simulatedMs: engine.now,
+    events: engine.count,
+    acknowledged: counts.acknowledged,
+    promotions: checkers.promotions,
+    holderChanges: checkers.holderChanges,
+    lostUnprotected: checkers.lostUnprotected,
+  };
+}
+
+/** Everything there is in one life. */
+export class World {
+  readonly engine = new Engine();
+  readonly rng: Rng;
+  readonly network: Network;
+  readonly store: SimStore;
+  readonly checkers: Checkers;
+  readonly nodes: SimNode[] = [];
+  readonly traits: WorldTraits;
+  readonly counts: ClientCounts = { commits: 0, acknowledged: 0, lastAcknowledged: 0 };
+  readonly #options: LifeOptions;
+
+  constructor(options: LifeOptions) {
+    this.#options = options;
+    const { traits, seed } = options;
+    this.traits = traits;
+    this.rng = new Rng(seed, "world");
+    this.network = new Network(this.engine, new Rng(seed, "network"), traits.baseMs);
+    this.store = new SimStore(this.engine, new Rng(seed, "store"), this.network);
+    this.store.lostAnswers = traits.storeLostAnswers;
+    this.checkers = new Checkers(
+      this.engine,
+      this.store,
+      () => this.nodes.map((node) => node.postgres),
+      (who, text) => this.trace(who, text),
+    );
+    const { engine, network, rng, checkers } = this;
+    const net: ClusterNet = {
+      engine,
+      network,
+      rng,
+      traits: traits.postgres,
+      observer: checkers,
+      at: (host) => this.nodes.find((node) => node.name === host)?.postgres,
+    };
+    for (let index = 0; index < traits.nodes; index += 1) {
+      const name = `n${index + 1}` as NodeName;
+      const host = new Host(engine, new Rng(seed, `host ${name}`), name, traits.hosts[index]!);
+      const postgres = new Postgres(host, net, 5432);
+      const find = (other: string): SimNode | undefined => this.nodes.find((node) => node.name === other);
+      this.nodes.push(new SimNode(postgres, this.store, nodeConfig(name, traits.settings), find));
+    }
+    const servers = this.nodes.map((node) => node.postgres);
+    traits.clients.forEach((client, index) => {
+      const place = { engine, network, rng: new Rng(seed, `client ${index}`) };
+      new Client(`c${index}`, place, servers, client, this.counts).start();
+    });
+  }
+
+  trace(who: string, text: () => string): void {
+    this.#options.trace?.(`${(this.engine.now / 1000).toFixed(3).padStart(9)}  ${who.padEnd(8)} ${text()}`);
+  }
+
+  async run(): Promise<void> {
+    const { traits, faults, endMs } = this.#options;
+    for (const node of this.nodes) this.engine.after(this.rng.between(0, 1500), () => node.start());
+    await this.engine.run(formationMs);
+    if (this.#ended()) return;
+    const apart = this.#notStreaming();
+    if (apart !== null) this.checkers.report("I5", `${formationMs / 1000} s after the start ${apart}`);
+    if (this.#ended()) return;
+    const changesBefore = this.checkers.holderChanges;
+    const plan = new Faults(this);
+    const faultsEnd = plan.begin(faults);
+    const healed = Math.max(faultsEnd, this.engine.now);
+    await this.engine.run(Math.min(healed, endMs ?? Infinity));
+    if (this.#ended() || endMs !== undefined) return;
+    plan.healAll();
+    await this.#checkRecovery(healed);
+    if (traits.calm && this.checkers.holderChanges > changesBefore && !this.#ended())
+      this.checkers.report(
+        "needless failover",
+        "the lease changed hands although every fault stayed below the tolerance",
+      );
+  }
+
+  /** I5: once the faults have stopped, a writable primary within 3 x ttl, then all nodes whole. */
+  async #checkRecovery(since: number): Promise<void> {
+    const { traits, engine, checkers } = this;
+    const { recoveryMs, promotionMs } = traits.postgres;
+    // What PostgreSQL itself takes is not the protocol's.
+    const allowance = recoveryMs[1] * 2 + promotionMs[1] + 5000;
+    await engine.run(since + 3 * traits.ttlMs + allowance + 5000);
+    if (this.#ended()) return;
+    const quiet = engine.now - this.counts.lastAcknowledged;
+    if (quiet > 8000 && checkers.canElect() && !this.#blockedAsAsked())
+      checkers.report(
+        "I5",
+        `no write for ${seconds(quiet)} although all faults stopped at ${seconds(since)}`,
+      );
+    await engine.run(since + 60_000);
+    if (this.#ended()) return;
+    const apart = this.#notStreaming();
+    if (apart !== null && checkers.canElect()) checkers.report("I5", `60 s after the last fault ${apart}`);
+  }
+
+  /** Whether writes stand still because somebody wanted it so. */
+  #blockedAsAsked(): boolean {
+    const settings = JSON.parse(this.store.values.get("config") ?? "{}") as {
+      pause?: boolean;
+      durability?: string;
+    };
+    return settings.pause === true;
+  }
+
+  #ended(): boolean {
+    return this.checkers.violations.length > 0;
+  }
+
+  /** What keeps the cluster from being whole; null = it is. */
+  #notStreaming(): string | null {
+    const primaries = this.nodes.filter(
+      ({ postgres }) => postgres.server?.role === "primary" && postgres.server.accepting,
+    );
+    const [primary] = primaries;
+    if (primary === undefined || primaries.length > 1) return `there are ${primaries.length} primaries`;
+    for (const { postgres, name } of this.nodes) {
+      if (postgres === primary.postgres) continue;
+      const { server } = postgres;
+      if (server === null) return `${name} does not run`;
+      if (server.receiver?.status !== "streaming") return `${name} does not stream`;
+      const sender = [...(primary.postgres.server?.senders ?? [])].find((each) => each.standby === name);
+      if (sender === undefined || sender.diverged) return `${name} does not stream from ${primary.name}`;
+    }
+    return null;
+  }
+}
