@@ -140,14 +140,17 @@ export class SyncStandbys {
     if (seen === null) return expected && elapsedMs(this.#tokenSince, now) < firstConnectMs;
     if (!seen.connected) return elapsedMs(seen.since, now) < reconnectMs;
     const behind = state.waiting > 0 && seen.flushLsn < state.flushedLsn;
+    // One found dead has to show progress first: that nobody waits for it any more is no sign of life.
+    if (seen.dead) return false;
     if (!behind) {
       seen.progress = now;
       return true;
     }
     const stalled = elapsedMs(seen.progress, now);
     if (stalled < stallMs) return true;
-    if (!seen.dead && !seen.asking) void this.#ask(node, seen);
-    return !seen.dead && stalled < stallLimitMs;
+    if (!seen.asking) void this.#ask(node, seen);
+    if (stalled >= stallLimitMs) seen.dead = true;
+    return !seen.dead;
   }
 
   /** Whether a standby that makes no progress lives: its agent knows, and one that does not answer is gone too. */

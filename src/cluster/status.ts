@@ -217,7 +217,7 @@ function latestLsn(a: Lsn | null, b: Lsn | null): Lsn | null {
 /** The smallest lag of a standby that could take over: what would be lost with the leader now. */
 function exposedBytes(nodes: readonly NodeStatus[]): number | null {
   const lags = nodes
-    .filter((node) => node.role === "standby" && node.state === "streaming" && node.lag_bytes !== null)
+    .filter((node) => node.role === "standby" && node.lag_bytes !== null)
     .map((node) => node.lag_bytes ?? 0);
   return lags.length === 0 ? null : Math.min(...lags);
 }
