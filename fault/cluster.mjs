@@ -171,12 +171,17 @@ async function judge({ hosts, status, sql }) {
   return leader;
 }
 
-/** The logs of a cluster that somebody may want to read. */
-export const logFiles = (dir, cluster) => [
-  ...cluster.hosts.flatMap((host) => [
-    { from: host.log, to: `${host.name}/agent.log` },
-    { from: join(host.stateDir, "guard.log"), to: `${host.name}/guard.log` },
-    { from: join(host.stateDir, "log"), to: `${host.name}/log` },
-  ]),
-  ...cluster.store.hosts.map((host) => ({ from: join(dir, host, "etcd.log"), to: `${host}.log` })),
-];
+/** The logs there may be of a run, and what to call them when they are kept. */
+export function logFiles(dir, databaseHosts) {
+  const names = [...addressesFor(databaseHosts).keys()];
+  return names.flatMap((name) => {
+    if (name.startsWith("etcd")) return [{ from: join(dir, name, "etcd.log"), to: `${name}.log` }];
+    if (!name.startsWith("db")) return [];
+    const state = join(dir, name, "data.pgherd");
+    return [
+      { from: join(dir, `${name}-agent.log`), to: `${name}/agent.log` },
+      { from: join(state, "guard.log"), to: `${name}/guard.log` },
+      { from: join(state, "log"), to: `${name}/log` },
+    ];
+  });
+}

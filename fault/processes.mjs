@@ -5,10 +5,11 @@ import { sleep } from "../bench/processes.mjs";
 
 const endWithinMs = 15_000;
 
-/** When a process was started, in clock ticks since the boot: with its number it is one process only. Null = gone. */
+/** When a process was started, in clock ticks since the boot: with its number it is one process only. Null = gone, or a zombie. */
 export function startTicks(pid) {
   try {
-    return Number(statFields(pid)[19]);
+    const fields = statFields(pid);
+    return fields[0] === "Z" ? null : Number(fields[19]);
   } catch {
     return null;
   }

@@ -35,22 +35,24 @@ function line(round, number) {
 }
 
 /** Copies the logs there are, and what the round wrote. */
-function keepLogs(cluster, roundDir, target) {
+function keepLogs(target, roundDir) {
   mkdirSync(target, { recursive: true });
-  for (const { from, to } of logFiles(dir, cluster))
+  for (const { from, to } of logFiles(dir, databaseHosts))
     if (existsSync(from)) cpSync(from, join(target, to), { recursive: true });
-  cpSync(roundDir, target, { recursive: true });
+  if (existsSync(roundDir)) cpSync(roundDir, target, { recursive: true });
 }
 
+const results = loadRounds(kept, given.of);
+const roundDirOf = (run) => join(dir, `round-${run}`);
+
 async function play() {
-  const results = loadRounds(kept, given.of);
   const cluster = await startCluster({ tag, dir, databaseHosts, set, program, user, signal });
   // Round by round over all faults, so that an early end has seen a little of each.
   for (let number = 1; number <= rounds; number += 1)
     for (const name of names) {
       if (results.filter((round) => round.fault === name).length >= number) continue;
       const run = results.length + 1;
-      const roundDir = join(dir, `round-${run}`);
+      const roundDir = roundDirOf(run);
       mkdirSync(roundDir);
       const fault = faults.find((each) => each.name === name);
       const round = await playRound({ cluster, fault, dir: roundDir, run, ttlMs, user, signal });
@@ -60,7 +62,7 @@ async function play() {
       const bad = isBad(round);
       if (bad || keepAll) {
         const target = join(logs, `${name}-${run}`);
-        keepLogs(cluster, roundDir, target);
+        keepLogs(target, roundDir);
         writeFileSync(join(target, "result"), `${JSON.stringify(round, null, 2)}\n`);
         if (bad) say(`    its logs are in ${target}`);
       }
@@ -73,7 +75,11 @@ async function play() {
 try {
   process.exitCode = (await play()) === "again" ? 75 : 0;
 } catch (error) {
-  if (!signal.aborted) say(error.stack);
+  if (!signal.aborted) {
+    const target = join(logs, `broken-off-${results.length + 1}-${Date.now()}`);
+    keepLogs(target, roundDirOf(results.length + 1));
+    say(`${error.stack}\n  the logs are in ${target}`);
+  }
   process.exitCode = signal.aborted ? 130 : 1;
 }
 process.exit();
