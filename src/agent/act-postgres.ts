@@ -1,18 +1,16 @@
-import { planRejoin, type RejoinPlan } from "../cluster/rejoin.ts";
 import { bestStreamingStandby, mayStream } from "../cluster/candidates.ts";
 import { requiredIn } from "../cluster/durability.ts";
 import { currentToken } from "../cluster/state.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import { Fault } from "../values/fault.ts";
-import { formatLsn, type Lsn } from "../values/lsn.ts";
-import { nextToken, type FencingToken, type NodeName, type Timeline } from "../values/names.ts";
-import { elapsedMs } from "../values/time.ts";
+import { formatLsn } from "../values/lsn.ts";
+import { nextToken, type FencingToken, type NodeName } from "../values/names.ts";
 import { isOpen, permission, releaseForShutdown } from "./act-leadership.ts";
 import { dcsTimeoutMs } from "./context.ts";
 import { startingNames } from "./durability-keeper.ts";
 import type { AgentContext } from "./context.ts";
-import type { Execution, Executor } from "./execution.ts";
-import { proveLineage, provenToken } from "./lineage.ts";
+import type { Executor } from "./execution.ts";
+import { proveLineage } from "./lineage.ts";
 import { currentStanding, upstreamAddress } from "./observe.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
@@ -74,7 +72,7 @@ export const startStandby: Executor<{ kind: "start-standby"; upstream: NodeName 
   await beginStandby(context, action.upstream);
 };
 
-async function beginStandby(
+export async function beginStandby(
   context: AgentContext,
   upstream: NodeName | null,
   provenFor: FencingToken | null = null,
@@ -128,7 +126,7 @@ export const follow: Executor<{ kind: "follow"; upstream: NodeName | null }> = a
 };
 
 /** Makes the own slot on the upstream when it is not there yet: the leader makes it too, but maybe later. */
-async function reserve(
+export async function reserve(
   context: AgentContext,
   upstream: NodeName | null,
   address: NonNullable<ReturnType<typeof upstreamAddress>>,
@@ -162,175 +160,6 @@ export const ballot: Executor<{ kind: "ballot"; token: FencingToken }> = async (
     lsn: formatLsn(position.lsn),
   });
 };
-
-/** Copies this node from the source. */
-export const clone: Executor<{ kind: "clone"; source: NodeName }> = async (execution) => {
-  await copyFrom(execution, execution.action.source);
-};
-
-/** Copies this node anew although it has data: that is set aside until the copy streams (I6). */
-export const reinit: Executor<{ kind: "reinit"; source: NodeName }> = async (execution) => {
-  const { context, action, step } = execution;
-  context.journal.event("reinit_started", true, `copying anew from ${action.source}`, {
-    source: action.source,
-  });
-  step("stopping");
-  await context.instance.stop("fast", context.options.stopTimeoutMs);
-  settle(context, "reinit", null);
-  await copyFrom(execution, action.source);
-};
-
-async function copyFrom({ context, signal, step }: Execution, sourceName: NodeName): Promise<void> {
-  const { instance, notebook, journal, settings, clock } = context;
-  const source = upstreamAddress(context, sourceName);
-  if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${sourceName}.`);
-  const started = clock.now();
-  journal.event("clone_started", true, `copying from ${sourceName}`, { source: sourceName });
-  step("copying");
-  try {
-    await instance.clone({
-      source,
-      settings: postgresSettings(context),
-      basebackupOptions: context.options.basebackupOptions,
-      signal,
-      onProgress: (progress) => step(`copying: ${progress.step}`, progress.doneBytes, progress.totalBytes),
-    });
-  } catch (thrown) {
-    const { reclone } = settings();
-    notebook.failed("clone", reclone.waitMs, reclone.maxWaitMs);
-    journal.event("clone_failed", false, thrown instanceof Error ? thrown.message : String(thrown), {
-      source: sourceName,
-    });
-    throw thrown;
-  }
-  await context.membership.renew();
-  notebook.succeeded("clone", "rejoin");
-  journal.event("clone_done", true, `copied from ${sourceName}`, {
-    source: sourceName,
-    ms: Math.round(elapsedMs(started, clock.now())),
-  });
-  step("starting");
-  const leader = context.mirror.state?.lease.value?.holder ?? sourceName;
-  await beginStandby(context, leader === context.options.node ? null : leader);
-}
-
-/** A stopped node comes back: as it is, rewound, or copied anew. */
-export const rejoin: Executor<{ kind: "rejoin"; leader: NodeName }> = async (execution) => {
-  const { context, action, step } = execution;
-  step("comparing histories");
-  const facts = await context.instance.inspect();
-  if (facts.kind !== "stopped") return;
-  try {
-    const end = await context.instance.endOfWal();
-    await carryOut(
-      execution,
-      action.leader,
-      await plan(context, action.leader, facts, end?.timeline ?? facts.walTimeline, end?.lsn ?? null),
-    );
-  } catch (thrown) {
-    const { reclone } = context.settings();
-    context.notebook.failed("rejoin", Math.min(1000, reclone.waitMs), reclone.maxWaitMs);
-    throw thrown;
-  }
-};
-
-/** A running standby that does not stream: nothing to do when its WAL fits the leader's; else as for a stopped one. */
-export const examine: Executor<{ kind: "examine"; leader: NodeName }> = async (execution) => {
-  const { context, action, step } = execution;
-  const { notebook, instance } = context;
-  step("comparing histories");
-  const facts = await instance.inspect();
-  if (facts.kind !== "running" || facts.sql === null || !facts.sql.inRecovery) return;
-  try {
-    const found = await plan(context, action.leader, facts, facts.sql.timeline, facts.sql.lsn);
-    if (found.kind === "follow") {
-      notebook.failed("rejoin", 2000, 10_000);
-      const address = upstreamAddress(context, action.leader);
-      if (address === null) return;
-      await reserve(context, action.leader, address);
-      await instance.follow(address, postgresSettings(context));
-      notebook.proven = null;
-      return;
-    }
-    step("stopping");
-    await instance.stop("fast", context.options.stopTimeoutMs);
-    await carryOut(execution, action.leader, found);
-  } catch (thrown) {
-    const { reclone } = context.settings();
-    notebook.failed("rejoin", Math.min(2000, reclone.waitMs), reclone.maxWaitMs);
-    throw thrown;
-  }
-};
-
-async function plan(
-  context: AgentContext,
-  leader: NodeName,
-  facts: PostgresFacts,
-  timeline: Timeline,
-  end: Lsn | null,
-): Promise<RejoinPlan> {
-  const source = upstreamAddress(context, leader);
-  if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${leader}.`);
-  const history = await context.instance.upstreamHistory(source);
-  if (history.inRecovery) throw new Fault("NO_LEADER", `${leader} is not a primary yet.`);
-  const control = facts.kind === "stopped" ? facts.control : null;
-  const record = context.mirror.state?.nodes.get(leader)?.value;
-  const found = planRejoin({
-    timeline,
-    end,
-    canRewind:
-      context.settings().rewind && (control === null || control.dataChecksums || control.walLogHints),
-    leaderTimeline: history.timeline,
-    leaderForks: history.forks,
-    leaderEnd: history.lsn,
-    leaderOldest: record?.oldestWalLsn ?? null,
-    hasArchive: postgresSettings(context).restoreCommand !== null,
-  });
-  context.log("info", "rejoin.plan", {
-    ...found,
-    timeline,
-    end: end === null ? null : formatLsn(end),
-    leader_timeline: history.timeline,
-  });
-  return found;
-}
-
-async function carryOut(execution: Execution, leader: NodeName, found: RejoinPlan): Promise<void> {
-  const { context, step, signal } = execution;
-  const { instance, journal, notebook } = context;
-  switch (found.kind) {
-    case "follow":
-      break;
-    case "rewind": {
-      step("rewinding");
-      const source = upstreamAddress(context, leader);
-      if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${leader}.`);
-      try {
-        const outcome = await instance.rewind(source, found.fork, signal);
-        journal.event("rewind_done", true, `rewound to ${leader}: ${found.why}`, {
-          leader,
-          discarded_wal: outcome.discardedWalDir,
-        });
-      } catch (thrown) {
-        const message = thrown instanceof Error ? thrown.message : String(thrown);
-        journal.event("rewind_failed", false, message, { leader });
-        if (notebook.retry().rejoin.failures < 1) throw thrown;
-        // The second failure in a row: only a copy helps.
-        await copyFrom(execution, leader);
-        return;
-      }
-      break;
-    }
-    case "copy":
-      context.log("warn", "rejoin.copy", { why: found.why });
-      await copyFrom(execution, leader);
-      return;
-  }
-  step("starting");
-  await beginStandby(context, leader, provenToken(context, leader));
-  notebook.succeeded("rejoin");
-  journal.event("rejoined", true, `follows ${leader}: ${found.why}`, { leader, how: found.kind });
-}
 
 /** A restart that an operator asked for. */
 export const restart: Executor<{ kind: "restart" }> = async ({ context, step }) => {
@@ -410,7 +239,11 @@ function bestNow(context: AgentContext): NodeName | null {
 }
 
 /** Answers whoever asked for it. */
-function settle(context: AgentContext, kind: "restart" | "reinit" | "shutdown", failure: unknown): void {
+export function settle(
+  context: AgentContext,
+  kind: "restart" | "reinit" | "shutdown",
+  failure: unknown,
+): void {
   const pending = context.notebook.request;
   if (pending?.request.kind !== kind) return;
   context.notebook.request = null;

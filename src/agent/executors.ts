@@ -2,20 +2,18 @@ import type { Action } from "../cluster/action.ts";
 import type { Executor } from "./execution.ts";
 import { adopt, bootstrap, claimBootstrap, discardProvisional } from "./act-bootstrap.ts";
 import { handover, promote, serve, switchover, takeLease, refuseMove } from "./act-leadership.ts";
+import { clone, reinit } from "./act-copy.ts";
 import {
   ballot,
-  clone,
-  examine,
   fence,
   follow,
-  reinit,
-  rejoin,
   restart,
   shutdown,
   startPrimary,
   startStandby,
   stopForeign,
 } from "./act-postgres.ts";
+import { examine, rejoin } from "./act-rejoin.ts";
 
 /** One executor for each kind of action: a missing one does not compile. `inline` ones end within the round. */
 export const executors: { readonly [K in Action["kind"]]: Executor<Extract<Action, { kind: K }>> } = {

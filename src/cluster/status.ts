@@ -1,8 +1,15 @@
 import { formatLsn, lsnDistance, type Lsn } from "../values/lsn.ts";
 import { memberOf, nodeOfMember, type NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
-import { isProtected, type DurabilityPolicy } from "./durability.ts";
-import type { NodeProblem, NodeRecord, NodeState, OperationProgress, PostgresRole } from "./records.ts";
+import { describeEntry, isProtected, type DurabilityPolicy } from "./durability.ts";
+import type {
+  DurabilityEntry,
+  NodeProblem,
+  NodeRecord,
+  NodeState,
+  OperationProgress,
+  PostgresRole,
+} from "./records.ts";
 import type { ClusterState } from "./state.ts";
 
 /** One node as `status --json` shows it. */
@@ -230,13 +237,8 @@ function attentionOf(
   const lines: string[] = [];
   if (!context.dcsReachable) lines.push("the DCS cannot be reached from this node");
   if (context.leader === null) lines.push("no node leads");
-  const exposed = nodes.length > 1 || context.durability === "strict";
-  if (exposed && context.durability !== "async" && !isProtected(state?.durability.value ?? []))
-    lines.push(
-      context.durability === "strict"
-        ? "commits wait: no standby is there that they could be on too"
-        : "commits are not protected: no standby has been recorded that holds them",
-    );
+  const durability = durabilityLine(state?.durability.value ?? [], nodes, context);
+  if (durability !== null) lines.push(durability);
   for (const node of nodes) {
     if (node.unexpected_primary) lines.push(`${node.name} runs as primary without the lease`);
     if (node.problem !== null) lines.push(problemLine(node.name, node.problem));
@@ -255,6 +257,25 @@ function attentionOf(
   for (const item of state?.garbage ?? [])
     lines.push(`the DCS key ${item.key} cannot be understood: ${item.problem}`);
   return lines;
+}
+
+function durabilityLine(
+  record: readonly DurabilityEntry[],
+  nodes: readonly NodeStatus[],
+  context: StatusContext,
+): string | null {
+  if (context.leader === null || context.durability === "async") return null;
+  const last = record.at(-1);
+  if (isProtected(record) && last !== undefined) {
+    const there = nodes.filter((node) => node.sync && node.state === "streaming").length;
+    return there >= last.required
+      ? null
+      : `commits wait for ${describeEntry(last)}: ${there === 0 ? "none" : `only ${there}`} of them streams`;
+  }
+  if (context.durability === "strict") return "commits wait: no standby is there that they could be on too";
+  return nodes.length === 1
+    ? null
+    : "commits are not protected: no standby has been recorded that holds them";
 }
 
 /** A problem of a node as a line of `attention`. */
