@@ -37,6 +37,9 @@ interface Acknowledged {
   readonly at: number;
 }
 
+/** How long a guard may need after its host was frozen: it looks every 200 ms, and the kill takes its time. */
+const thawMs = 400;
+
 const keys = { lease: "pgherd/lease", durability: "pgherd/durability", move: "failover" };
 
 /** Judges a life by what happened, not by what the program thought: I1 to I6 of the protocol. */
@@ -60,6 +63,8 @@ export class Checkers implements Observer {
   } | null = null;
   #durability: { text: string | undefined; entries: readonly Entry[] } = { text: undefined, entries: [] };
   #lossAccepted = false;
+  /** The last holder was chosen while the record said that nobody else need have the last commits. */
+  #exposed = false;
   #renewedAt = 0;
   /** The last change of holder came before the lease had run out (F7). */
   #early = false;
@@ -117,11 +122,18 @@ export class Checkers implements Observer {
     const timeline = server.data.records[commit.index]?.timeline ?? server.data.timeline;
     if (timeline > newest.timeline) return;
     const shared = newest.server.data.holds(commit);
-    if (newest.early && (shared || backend.mode !== "on")) return;
+    const thawed = this.#engine.now - server.postgres.host.thawedAt < thawMs;
+    // F7, and a host that just woke up until its guard has run: what the new primary has already, or nobody promised to keep.
+    if ((newest.early || thawed) && (shared || backend.mode !== "on" || !this.#waits(server))) return;
     this.report(
       "I1",
       `${node} acknowledged commit ${commit.id} on timeline ${timeline} although ${newest.node} was writable on timeline ${newest.timeline}`,
     );
+  }
+
+  /** Whether commits of this server waited for anybody. */
+  #waits(server: Server): boolean {
+    return server.shownNames !== "";
   }
 
   /** Whether the commit is where the entry says: flushed on its primary and on enough members. */
@@ -179,7 +191,8 @@ export class Checkers implements Observer {
     this.lostUnprotected += this.#unprotected.filter(({ commit }) => !data.holds(commit)).length;
     this.#unprotected = this.#unprotected.filter(({ commit }) => data.holds(commit));
     if (lost.length === 0) return;
-    if (this.#lossAccepted) {
+    if (this.#lossAccepted || this.#exposed) {
+      this.lostUnprotected += lost.length;
       this.#acknowledged = this.#acknowledged.filter(({ commit }) => data.holds(commit));
       return;
     }
@@ -220,7 +233,7 @@ export class Checkers implements Observer {
     if (after.holder !== before.holder) this.holderChanges += 1;
     if (after.token <= before.token)
       this.report("I1", `token ${after.token} of ${after.holder} does not exceed ${before.token}`);
-    if (!this.isProtected || this.#lossAccepted) return;
+    if (after.state !== "elected" || !this.isProtected || this.#lossAccepted) return;
     const postgres = this.#nodes().find((each) => each.host.name === after.holder);
     const member = postgres === undefined ? after.holder : this.memberOf(postgres);
     if (!this.entries.some((entry) => entry.primary === member || entry.members.includes(member)))

@@ -116,14 +116,8 @@ const kinds = {
   },
   "power loss": (world, node, plan) => powerOff(world, node, plan, false),
   "lost disk": (world, node, plan) => powerOff(world, node, plan, true),
-  "freeze host": (_world, node) => {
-    node.postgres.host.freeze(false);
-    return () => node.postgres.host.resume();
-  },
-  "suspend host": (_world, node) => {
-    node.postgres.host.freeze(true);
-    return () => node.postgres.host.resume();
-  },
+  "freeze host": (_world, node) => node.postgres.host.freeze(false),
+  "suspend host": (_world, node) => node.postgres.host.freeze(true),
   "step clock": (_world, node, plan) => {
     node.postgres.host.stepWall((plan.detail - 0.5) * 7_200_000);
     return nothing;

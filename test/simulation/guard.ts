@@ -12,6 +12,7 @@ export class GuardProcess {
   readonly #postgres: Postgres;
   #deadline: Instant | null = null;
   #bootOffset = 0;
+  #killing = false;
   #timer: Timer | null = null;
 
   constructor(postgres: Postgres) {
@@ -39,9 +40,13 @@ export class GuardProcess {
   #strike(): void {
     const { rng, observer } = this.#postgres.net;
     this.#deadline = null;
-    if (this.#postgres.dead) return;
+    if (this.#killing || this.#postgres.dead) return;
+    this.#killing = true;
     observer.trace(this.#postgres.host.name, () => "guard: the deadline passed");
-    this.process.after(rng.magnitude(1, 40), () => this.#postgres.killAll());
+    this.process.after(rng.magnitude(1, 40), () => {
+      this.#killing = false;
+      this.#postgres.killAll();
+    });
   }
 }
 
@@ -49,6 +54,8 @@ export class GuardProcess {
 export class GuardKeeper {
   readonly #postgres: Postgres;
   guard: GuardProcess | null = null;
+  /** The second guard, in the supervisor, which nobody ends as long as the host is up. */
+  #supervisor: GuardProcess | null = null;
 
   constructor(postgres: Postgres) {
     this.#postgres = postgres;
@@ -59,14 +66,15 @@ export class GuardKeeper {
     let order: { deadline: Instant | null; bootOffset: number } | null = null;
     const { rng } = this.#postgres.net;
     const tell = (): void => {
-      const { guard } = this;
       const now = order;
-      if (guard === null || now === null) return;
-      agent.after(rng.between(0.05, 0.5), () =>
-        guard.process.deliver(() => guard.arm(now.deadline, now.bootOffset)),
-      );
+      if (now === null) return;
+      for (const guard of [this.guard, this.#supervisor])
+        agent.after(rng.between(0.05, 0.5), () =>
+          guard?.process.deliver(() => guard.arm(now.deadline, now.bootOffset)),
+        );
     };
     const open = (): void => {
+      if (this.#supervisor?.process.alive !== true) this.#supervisor = new GuardProcess(this.#postgres);
       if (this.guard === null || !this.guard.process.alive) {
         const made = new GuardProcess(this.#postgres);
         this.guard = made;

@@ -28,10 +28,13 @@ export class Host {
   readonly files = new Map<string, string>();
   /** False between a power loss and the next boot. */
   up = true;
+  /** When the last freeze of the whole host ended. */
+  thawedAt = -Infinity;
   #processes = new Set<SimProcess>();
   #clockOffset: number;
   #suspendedMs = 0;
   #suspendedSince: number | null = null;
+  #suspensions = 0;
   #wallStepMs: number;
 
   constructor(engine: Engine, rng: Rng, name: NodeName, traits: HostTraits) {
@@ -70,19 +73,19 @@ export class Host {
   /** Timers of one process: on this host's clock, late by the scheduler's moods, lost with the process. */
   timers(process: SimProcess): Timers {
     const after = (ms: number, run: () => void): Timer => {
-      let event = process.after(0, () => undefined);
-      event.run = null;
+      let cancelled = false;
       const due = this.#now() + Math.max(1, Math.trunc(ms));
       const arm = (): void => {
         const trueMs = (due - this.#now()) / this.traits.clockRate;
-        event = process.after(trueMs + this.rng.next() * this.traits.jitterMs, () => {
+        process.after(trueMs + this.rng.next() * this.traits.jitterMs, () => {
+          if (cancelled) return;
           // A suspended machine's clock stood still.
           if (this.#now() < due - 0.5) arm();
           else run();
         });
       };
       arm();
-      return { cancel: () => (event.run = null) };
+      return { cancel: () => (cancelled = true) };
     };
     return {
       after,
@@ -105,27 +108,33 @@ export class Host {
     };
   }
 
-  /** Everything on this host stands still; with `suspended` its monotonic clock does too (P2). */
-  freeze(suspended: boolean): void {
-    if (suspended && this.#suspendedSince === null) this.#suspendedSince = this.engine.now;
-    for (const process of this.#processes) process.freeze();
-    this.#frozenTogether = [...this.#processes];
-  }
-  #frozenTogether: SimProcess[] = [];
-
-  resume(): void {
-    if (this.#suspendedSince !== null) {
-      this.#suspendedMs += this.engine.now - this.#suspendedSince;
-      this.#suspendedSince = null;
+  /** Everything on this host stands still until the returned function is called; `suspended`: its monotonic clock too (P2). */
+  freeze(suspended: boolean): () => void {
+    const processes = [...this.#processes];
+    if (suspended) {
+      if (this.#suspensions === 0) this.#suspendedSince = this.engine.now;
+      this.#suspensions += 1;
     }
-    for (const process of this.#frozenTogether.splice(0)) process.resume();
+    for (const process of processes) process.freeze();
+    return () => {
+      if (suspended) this.#wakeUp();
+      this.thawedAt = this.engine.now;
+      for (const process of processes) process.resume();
+    };
+  }
+
+  #wakeUp(): void {
+    this.#suspensions = Math.max(0, this.#suspensions - 1);
+    if (this.#suspensions > 0 || this.#suspendedSince === null) return;
+    this.#suspendedMs += this.engine.now - this.#suspendedSince;
+    this.#suspendedSince = null;
   }
 
   /** Power loss: every process is gone at once. */
   powerOff(): void {
     this.up = false;
-    if (this.#suspendedSince !== null) this.resume();
-    this.#frozenTogether = [];
+    this.#suspensions = 0;
+    this.#suspendedSince = null;
     for (const process of [...this.#processes]) process.kill();
     this.disk.heal();
   }

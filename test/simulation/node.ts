@@ -67,9 +67,7 @@ export class SimNode {
       clock: host.clock,
       timers,
       random: randomPort(net.rng),
-      log: (level, event, fields) => {
-        if (level !== "debug") trace(host.name, () => `${event} ${describe(fields)}`);
-      },
+      log: (_level, event, fields) => trace(host.name, () => `${event} ${describe(fields)}`),
     }).then(
       (daemon) => {
         if (!process.alive) return;

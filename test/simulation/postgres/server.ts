@@ -7,6 +7,9 @@ import { SyncRep, loadNames } from "./sync-rep.ts";
 import { WalReceiver, type WalSender } from "./streaming.ts";
 import { firstByte, toLsn, toTimeline, type Commit, type DataDirectory, type WalRecord } from "./wal.ts";
 
+/** wal_retrieve_retry_interval. */
+const retryMs = 500;
+
 /** How the postmaster was started: with `standby.signal`, able to write, and by whom. */
 export interface StartMode {
   readonly standby: boolean;
@@ -39,6 +42,7 @@ export class Server {
   #upstream: Upstream | null = null;
   #checkpointing = 0;
   #retry: SimEvent | null = null;
+  #failedAt = -Infinity;
   #progress: (() => void)[] = [];
 
   constructor(postgres: Postgres, data: DataDirectory, pid: number, mode: StartMode) {
@@ -129,6 +133,14 @@ export class Server {
     if (this.role !== "standby" || this.receiver !== null || this.stopping || this.promoting) return;
     if (upstream === null || !this.process.alive) return;
     this.receiver = new WalReceiver(this, upstream);
+  }
+
+  /** The stream broke: asked again at once, but not more often than wal_retrieve_retry_interval. */
+  receiveAgain(): void {
+    const { now } = this.postgres.net.engine;
+    const wait = this.#failedAt + retryMs - now;
+    this.#failedAt = now + Math.max(0, wait);
+    this.receiveAfter(Math.max(wait, this.postgres.net.rng.between(2, 20)));
   }
 
   receiveAfter(ms: number): void {

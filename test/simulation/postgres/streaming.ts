@@ -8,8 +8,6 @@ import { segmentBytes, type WalRecord } from "./wal.ts";
 /** wal_sender_timeout and wal_receiver_timeout. */
 const timeoutMs = 10_000;
 const keepaliveMs = timeoutMs / 4;
-/** wal_retrieve_retry_interval. */
-const retryMs = 500;
 
 /** The upstream's end of a stream. */
 export class WalSender {
@@ -276,7 +274,7 @@ export class WalReceiver {
       server.postgres.net.network.send(server.node, sender.server.node, () =>
         sender.server.process.deliver(() => sender.close()),
       );
-    server.receiveAfter(retryMs);
+    server.receiveAgain();
   }
 
   #tick(): void {
