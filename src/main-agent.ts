@@ -5,6 +5,10 @@ import { pino } from "pino";
 import type { Daemon } from "./agent/assemble.ts";
 import type { Log } from "./agent/context.ts";
 import { startAgent } from "./agent/daemon.ts";
+import { GuardClient } from "./agent/guard-client.ts";
+import { Guards } from "./agent/guards.ts";
+import type { SupervisorMessage } from "./agent/supervisor.ts";
+import { guardSocket, supervisorSocket } from "./config/node-config.ts";
 import { createPeers } from "./api/peers.ts";
 import { startApi } from "./api/server.ts";
 import { findBinDir } from "./config/bin-dir.ts";
@@ -14,9 +18,10 @@ import { openDcs } from "./dcs/open.ts";
 import { HookRunner } from "./notify/hooks.ts";
 import { disableServiceStart, findServiceFor } from "./postgres/debian.ts";
 import { createLocalPostgres } from "./postgres/local-instance.ts";
+import { measureStop } from "./postgres/stop-time.ts";
 import { systemClock } from "./system/clock.ts";
 import { systemRandom } from "./system/random.ts";
-import { systemTimers } from "./system/timers.ts";
+import { systemTimers, type Timer } from "./system/timers.ts";
 import { Fault, toFault } from "./values/fault.ts";
 import { Secret } from "./values/secret.ts";
 import { programFile } from "./program-file.ts";
@@ -57,6 +62,7 @@ function reportAndEnd(fault: Fault): number {
 }
 
 async function runAgent(file: string): Promise<number> {
+  const signals = new Signals();
   const config = await loadNodeConfig(file, process.env);
   if (process.getuid?.() === 0)
     throw new Fault("RUNS_AS_ROOT", "The agent must not run as root: PostgreSQL refuses to.", {
@@ -65,11 +71,20 @@ async function runAgent(file: string): Promise<number> {
   const log = createLog(config);
   const binDir = findBinDir(config, process.env);
   await keepDebianAway(config, log);
+  tellSupervisor({
+    guard: {
+      socketPath: join(config.stateDir, supervisorSocket),
+      dataDir: config.dataDir,
+      logFile: join(config.stateDir, "guard.log"),
+    },
+  });
   const dcs = await openDcs(config, {
     clock: systemClock,
     timers: systemTimers,
     logger: { info: (fields, text) => log("debug", "dcs", { ...fields, text }) },
   });
+  const stopMs = await measureStop(systemClock, systemTimers);
+  log("info", "stop.measured", { ms: Math.round(stopMs) });
   const daemon = await startAgent({
     config,
     dcs,
@@ -90,17 +105,8 @@ async function runAgent(file: string): Promise<number> {
         log: (event, fields) => log("info", event, fields),
       }),
     agentVersion: ownVersion(),
-    guardCommand: (socketPath) => [
-      process.execPath,
-      programFile(),
-      "guard",
-      "--socket",
-      socketPath,
-      "--data-dir",
-      config.dataDir,
-      "--log",
-      join(config.stateDir, "guard.log"),
-    ],
+    guard: createGuards(config, stopMs, log),
+    stopMs,
     peers: createPeers(systemTimers),
     supervisorPid: supervisorPid(),
     reloadConfig: () => loadNodeConfig(file, process.env),
@@ -122,10 +128,47 @@ async function runAgent(file: string): Promise<number> {
   daemon.journal.subscribe((item) => {
     if (item.kind === "event") hooks.offer(item.event);
   });
-  return serve(config, daemon, log);
+  return serve(config, daemon, signals, log);
 }
 
-async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<number> {
+/** How long what was told to end may take until it can do so in order. */
+const startLimitMs = 30_000;
+
+/** Signals from the first moment on: their default action would end the agent and leave PostgreSQL alone. */
+class Signals {
+  #end: ((postgres: "stop" | "keep") => void) | null = null;
+  #reload: (() => void) | null = null;
+  #told: "stop" | "keep" | null = null;
+  #limit: Timer | null = null;
+
+  constructor() {
+    process.on("SIGTERM", () => this.#tell("stop"));
+    process.on("SIGINT", () => this.#tell("stop"));
+    process.on("SIGUSR2", () => this.#tell("keep"));
+    process.on("SIGHUP", () => this.#reload?.());
+    tellSupervisor({ ready: true });
+  }
+
+  /** Who carries them out; one that came before is carried out now. */
+  follow(end: (postgres: "stop" | "keep") => void, reload: () => void): void {
+    this.#limit?.cancel();
+    this.#end = end;
+    this.#reload = reload;
+    if (this.#told !== null) end(this.#told);
+  }
+
+  #tell(postgres: "stop" | "keep"): void {
+    this.#told ??= postgres;
+    if (this.#end !== null) this.#end(postgres);
+    else this.#limit ??= systemTimers.after(startLimitMs, () => process.exit(1));
+  }
+}
+
+function tellSupervisor(message: SupervisorMessage): void {
+  if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+}
+
+async function serve(config: NodeConfig, daemon: Daemon, signals: Signals, log: Log): Promise<number> {
   const { api } = config;
   const server = await startApi({
     service: daemon.service,
@@ -156,10 +199,7 @@ async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<numb
     state.kept = postgres === "keep";
     state.ending = daemon.end(postgres).then(() => server.close());
   };
-  process.on("SIGTERM", () => end("stop"));
-  process.on("SIGINT", () => end("stop"));
-  process.on("SIGUSR2", () => end("keep"));
-  process.on("SIGHUP", () => {
+  signals.follow(end, () => {
     daemon.service
       .reload()
       .then(() => server.reloadTls())
@@ -174,6 +214,27 @@ async function serve(config: NodeConfig, daemon: Daemon, log: Log): Promise<numb
   }
   await state.ending;
   return state.kept ? restartExit : 0;
+}
+
+/** The guard of this node, started when none is there, and the one in the supervisor. */
+function createGuards(config: NodeConfig, stopMs: number, log: Log): Guards {
+  const { stateDir, dataDir } = config;
+  const on = { clock: systemClock, timers: systemTimers, log };
+  const socketPath = join(stateDir, guardSocket);
+  const logFile = join(stateDir, "guard.log");
+  const words = ["guard", "--socket", socketPath, "--data-dir", dataDir, "--log", logFile];
+  const command = [process.execPath, programFile(), ...words];
+  const second = join(stateDir, supervisorSocket);
+  return new Guards({
+    guard: (onHeard) => new GuardClient({ ...on, socketPath, command, onChange: onHeard }),
+    supervisor:
+      supervisorPid() === null
+        ? null
+        : (onHeard) => new GuardClient({ ...on, socketPath: second, command: null, onChange: onHeard }),
+    dataDir,
+    stopMs,
+    clock: systemClock,
+  });
 }
 
 function hookFacts(daemon: Daemon): Record<string, string> {

@@ -24,6 +24,7 @@ export async function guardMain(argv: readonly string[]): Promise<void> {
     logFile: log,
     clock: systemClock,
     timers: systemTimers,
+    onEnd: () => process.exit(0),
   });
-  await guard.open();
+  if (!(await guard.open())) process.exit(0);
 }

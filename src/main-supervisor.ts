@@ -7,5 +7,5 @@ import { systemTimers } from "./system/timers.ts";
 export function supervisorMain(argv: readonly string[]): Promise<number> {
   const rest = argv.filter((word) => word !== "--supervised");
   const command = [process.execPath, ...process.execArgv, programFile(), "agent", ...rest];
-  return supervise(command, systemTimers, () => systemClock.now());
+  return supervise(command, systemClock, systemTimers);
 }

@@ -113,9 +113,9 @@ export function isOpen(standing: Standing): boolean {
   return (open as readonly string[]).includes(standing.kind);
 }
 
-/** P1: only the holder's PostgreSQL becomes able to write. */
+/** P1, P4: only the holder's PostgreSQL becomes able to write, and only while a guard would end it at the deadline. */
 export function permission(context: AgentContext): () => boolean {
-  return () => context.keeper.standing().kind === "mine";
+  return () => context.keeper.standing().kind === "mine" && context.guard.isArmed();
 }
 
 /** F5: promotes to the reserved timeline and serves. */
@@ -172,6 +172,7 @@ export async function declareServing(context: AgentContext): Promise<void> {
   let timeline: Timeline | null = null;
   const held = keeper.standing();
   if (held.kind !== "mine") throw new Fault("LOST_LEADERSHIP", "The lease was lost during the promotion.");
+  if (!context.guard.isArmed()) throw new Fault("GUARD_MISSING", "The guard was lost during the promotion.");
   timeline = held.lease.timeline;
   const forks = await instance.timelineForks(timeline);
   const fork = forks?.at(-1);

@@ -7,13 +7,13 @@ import type { Clock } from "../system/clock.ts";
 import type { Random } from "../system/random.ts";
 import type { Timers } from "../system/timers.ts";
 import { toFault } from "../values/fault.ts";
-import type { Instant } from "../values/time.ts";
 import { provisionalFile } from "./act-bootstrap.ts";
 import { shutdownCheckpointMs } from "./act-postgres.ts";
 import { Agent } from "./agent.ts";
 import type { AgentContext, AgentOptions, Log } from "./context.ts";
 import { AgentFacade } from "./facade.ts";
 import { DurabilityKeeper } from "./durability-keeper.ts";
+import type { GuardPort } from "./guard-port.ts";
 import { loadIdentity } from "./identity.ts";
 import { AgentJournal } from "./journal.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -27,26 +27,15 @@ import type { StateFiles } from "./state-files.ts";
 import { Suspicion } from "./suspicion.ts";
 import { Upkeep } from "./upkeep.ts";
 
-/** The agent's end of its guard (P4): guard-client.ts, or a simulator's. */
-export interface GuardPort {
-  /** The guard's process number; null while there is none. */
-  readonly pid: number | null;
-  open(): void;
-  /** The deadline after which no process of PostgreSQL may be left; `bootOffset` as in guard-protocol.ts. */
-  arm(deadline: Instant, bootOffset: number): void;
-  /** There is no PostgreSQL that could write: nothing to guard. */
-  disarm(): void;
-  /** Lets go; `end`: there is nothing left to guard. */
-  close(end: boolean): void;
-}
-
 /** What an agent is made of: settings and ports alone, so that it runs the same in a simulator. */
 export interface AgentParts {
   readonly config: NodeConfig;
   readonly dcs: Dcs;
   readonly createInstance: (secrets: () => PostgresSecrets) => PostgresInstance;
   readonly agentVersion: string;
-  readonly guard: GuardPort | null;
+  readonly guard: GuardPort;
+  /** What ending a family of processes took on this machine, in milliseconds (P3). */
+  readonly stopMs: number;
   readonly files: StateFiles;
   readonly peers: Peers;
   /** Told after every round; says where the agent and its guard are found. */
@@ -94,9 +83,11 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     timers,
     self: config.node,
     ttlMs: () => settings().ttlMs,
+    stopMs: parts.stopMs,
+    mayRenew: () => guard.view().alive,
     onDeadline: (deadline, bootOffset) => {
       guarded = true;
-      if (deadline !== null) guard?.arm(deadline, bootOffset);
+      if (deadline !== null) guard.arm(deadline, bootOffset);
     },
     wake,
     log: (event, fields) => log("info", event, fields),
@@ -109,6 +100,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     dcs: parts.dcs,
     mirror,
     keeper,
+    guard,
     instance,
     notebook,
     secrets,
@@ -134,9 +126,10 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
   const record = new RecordKeeper(context);
   const agent: Agent = new Agent(context, record, new Upkeep(context), () => {
     journal.announce();
+    guard.watch(agent.facts?.kind === "running" ? agent.facts.postmasterPid : null);
     if (guarded && agent.cannotWrite && keeper.standing().kind !== "mine") {
       guarded = false;
-      guard?.disarm();
+      guard.disarm();
     }
     parts.onRound();
   });
@@ -161,7 +154,10 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     log("info", "postgres.exit", {});
     agent.wake();
   });
-  guard?.open();
+  guard.open(() => {
+    wake();
+    if (guard.view().alive) keeper.renewRefused();
+  });
   mirror.open();
   journal.event("agent_started", true, `agent ${parts.agentVersion} of ${config.node} started`, {
     pid: process.pid,
@@ -185,7 +181,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       durability.close();
       mirror.close();
       if (postgres === "keep") instance.detach();
-      guard?.close(dead);
+      guard.close(dead);
       await journal.flush();
       await parts.dcs.close();
     },

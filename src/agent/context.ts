@@ -9,6 +9,7 @@ import type { Timers } from "../system/timers.ts";
 import type { NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 import type { DurabilityKeeper } from "./durability-keeper.ts";
+import type { GuardPort } from "./guard-port.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import type { Membership } from "./membership.ts";
 import type { DcsMirror } from "./mirror.ts";
@@ -76,6 +77,7 @@ export interface AgentContext {
   readonly dcs: Dcs;
   readonly mirror: DcsMirror;
   readonly keeper: LeaseKeeper;
+  readonly guard: GuardPort;
   readonly instance: PostgresInstance;
   readonly notebook: Notebook;
   readonly secrets: SecretStore;

@@ -1,16 +1,26 @@
 import { spawn } from "node:child_process";
 import { connect, type Socket } from "node:net";
+import {
+  processFacts,
+  signalProcess,
+  type InstanceMarks,
+  type ProcessIdentity,
+} from "../postgres/processes.ts";
+import type { Clock } from "../system/clock.ts";
 import type { Timer, Timers } from "../system/timers.ts";
-import type { Instant } from "../values/time.ts";
+import { elapsedMs, type Instant } from "../values/time.ts";
 import type { Log } from "./context.ts";
-import { parseGuardReport, type GuardOrder } from "./guard-protocol.ts";
+import { parseGuardReport, type GuardOrder, type GuardReport } from "./guard-protocol.ts";
 
 export interface GuardClientOptions {
   readonly socketPath: string;
-  /** Starts a guard process, such as `[node, main.js, "guard", ...]`. */
-  readonly command: readonly string[];
+  /** Starts a guard process, such as `[node, main.js, "guard", ...]`; null = it is not the agent who starts this one. */
+  readonly command: readonly string[] | null;
+  readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
+  /** Called when the guard is found, is lost, or has answered what was awaited. */
+  readonly onChange: () => void;
 }
 
 const retryMs = 50;
@@ -18,17 +28,29 @@ const retryMs = 50;
 const triesPerStart = 20;
 /** Starts in vain before it is said that there is no guard. */
 const startsUntilAlarm = 5;
+/** A guard is asked for an answer this often when there is nothing else to tell it. */
+const lookMs = 500;
+/** A guard that has not answered for this long does not count as alive. */
+const answerMs = 500;
+/** After this long without an answer it is replaced: it is frozen, and would not see a deadline pass. */
+const frozenMs = 1500;
+/** The pause before that, in which answers are read that came while this process itself stood still. */
+const confirmMs = 100;
 
-/** The agent's end of the guard: finds the running one or starts one, keeps it told, and replaces it when it dies. */
+/** The agent's end of one guard: finds the running one or starts one, keeps it told, and replaces it when it dies or freezes. */
 export class GuardClient {
   readonly #options: GuardClientOptions;
   #socket: Socket | null = null;
   /** What was said last; null = nothing yet: what a guard was told by the agent before this one stands. */
-  #order: GuardOrder | null = null;
-  #pid: number | null = null;
+  #order: Extract<GuardOrder, { kind: "arm" | "disarm" }> | null = null;
+  #report: GuardReport | null = null;
+  #process: ProcessIdentity | null = null;
+  /** Since when an answer is awaited; null = none is. */
+  #askedAt: Instant | null = null;
   #closed = false;
   #tries = 0;
   #retry: Timer | null = null;
+  #look: Timer | null = null;
 
   constructor(options: GuardClientOptions) {
     this.#options = options;
@@ -36,7 +58,19 @@ export class GuardClient {
 
   /** The guard's process number; null while there is none. */
   get pid(): number | null {
-    return this.#pid;
+    return this.#report?.pid ?? null;
+  }
+
+  /** Whether a guard is there and has lately answered, each new deadline with that very deadline. */
+  isAlive(): boolean {
+    if (this.#socket === null || this.#report === null) return false;
+    return this.#askedAt === null || elapsedMs(this.#askedAt, this.#options.clock.now()) < answerMs;
+  }
+
+  /** Whether a living guard has said that it will act at a deadline which lies ahead. */
+  isArmed(): boolean {
+    const deadline = this.#report?.deadline ?? null;
+    return this.isAlive() && deadline !== null && deadline > this.#options.clock.now();
   }
 
   open(): void {
@@ -44,30 +78,33 @@ export class GuardClient {
   }
 
   /** The deadline after which no process of PostgreSQL may be left. */
-  arm(deadline: Instant, bootOffset: number): void {
-    this.#order = { kind: "arm", deadline, bootOffset };
-    this.#send();
+  arm(deadline: Instant, bootOffset: number, marks: InstanceMarks): void {
+    this.#tell({ kind: "arm", deadline, bootOffset, marks });
   }
 
   /** There is no PostgreSQL that could write: nothing to guard. */
   disarm(): void {
-    this.#order = { kind: "disarm" };
-    this.#send();
+    this.#tell({ kind: "disarm" });
   }
 
   /** Lets go: the guard stays (an agent that restarts finds it), or ends when there is nothing left to guard. */
   close(end: boolean): void {
     this.#closed = true;
     this.#retry?.cancel();
-    if (end) {
-      this.#order = { kind: "end" };
-      this.#send();
-    }
+    this.#look?.cancel();
+    if (end) this.#send({ kind: "end" });
     this.#socket?.end();
   }
 
-  #send(): void {
-    if (this.#order !== null) this.#socket?.write(`${JSON.stringify(this.#order)}\n`);
+  #tell(order: Extract<GuardOrder, { kind: "arm" | "disarm" }>): void {
+    this.#order = order;
+    this.#send(order);
+  }
+
+  #send(order: GuardOrder): void {
+    if (this.#socket === null) return;
+    this.#askedAt ??= this.#options.clock.now();
+    this.#socket.write(`${JSON.stringify(order)}\n`);
   }
 
   #connect(): void {
@@ -76,7 +113,8 @@ export class GuardClient {
     socket.on("connect", () => {
       this.#socket = socket;
       this.#tries = 0;
-      this.#send();
+      this.#send(this.#order ?? { kind: "look" });
+      this.#lookAgain(socket);
     });
     socket.on("data", (chunk) => {
       pending = (pending + chunk.toString("utf8")).slice(-4096);
@@ -84,17 +122,62 @@ export class GuardClient {
       pending = lines.pop() ?? "";
       for (const line of lines) {
         const report = parseGuardReport(line);
-        if (report === null) continue;
-        if (report.pid !== this.#pid) this.#options.log("info", "guard.found", { pid: report.pid });
-        this.#pid = report.pid;
+        if (report !== null) this.#hear(report);
       }
     });
     socket.on("error", () => undefined);
     socket.on("close", () => {
+      const lost = this.#socket === socket;
       this.#socket = null;
-      this.#pid = null;
+      this.#report = null;
+      this.#askedAt = null;
+      this.#look?.cancel();
+      if (lost) this.#options.onChange();
       if (!this.#closed) this.#again();
     });
+  }
+
+  #hear(report: GuardReport): void {
+    const found = report.pid !== this.#report?.pid;
+    const answer = this.#order?.kind !== "arm" || report.deadline === this.#order.deadline || this.#isPast();
+    const awaited = this.#askedAt !== null && answer;
+    if (found) {
+      this.#options.log("info", "guard.found", { pid: report.pid, socket: this.#options.socketPath });
+      this.#process = processFacts(report.pid);
+    }
+    this.#report = report;
+    if (answer) this.#askedAt = null;
+    if (found || awaited) this.#options.onChange();
+  }
+
+  /** A guard that has struck knows no deadline any more. */
+  #isPast(): boolean {
+    return this.#order?.kind === "arm" && this.#order.deadline <= this.#options.clock.now();
+  }
+
+  #lookAgain(socket: Socket): void {
+    this.#look = this.#options.timers.after(lookMs, () => {
+      if (this.#askedAt === null) this.#send({ kind: "look" });
+      else if (elapsedMs(this.#askedAt, this.#options.clock.now()) > frozenMs) {
+        this.#look = this.#options.timers.after(confirmMs, () => this.#giveUp(socket));
+        return;
+      }
+      this.#lookAgain(socket);
+    });
+  }
+
+  /** No answer, or none that is understood: this guard would not act. While it keeps its socket no other can start. */
+  #giveUp(socket: Socket): void {
+    if (this.#askedAt === null) {
+      this.#lookAgain(socket);
+      return;
+    }
+    this.#options.log("error", "guard.frozen", { pid: this.pid, socket: this.#options.socketPath });
+    if (this.#options.command !== null) {
+      socket.write(`${JSON.stringify({ kind: "end" } satisfies GuardOrder)}\n`);
+      if (this.#process !== null) signalProcess(this.#process, "SIGKILL");
+    }
+    socket.destroySoon();
   }
 
   #again(): void {
@@ -106,7 +189,7 @@ export class GuardClient {
   }
 
   #start(): void {
-    const [program, ...rest] = this.#options.command;
+    const [program, ...rest] = this.#options.command ?? [];
     if (program === undefined) return;
     const child = spawn(program, rest, { detached: true, stdio: "ignore" });
     child.on("error", (error) =>

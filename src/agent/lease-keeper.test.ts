@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { heldForMs } from "../cluster/policy.ts";
 import type { LeaseRecord } from "../cluster/records.ts";
 import type { Dcs, DcsTransaction } from "../dcs/dcs.ts";
@@ -62,7 +62,9 @@ function faulty(dcs: Dcs): Dcs & { loseReply: boolean; onTransact: (transaction:
 describe("LeaseKeeper", () => {
   let clock: TestClock;
   let store: ReturnType<typeof createMemoryDcs>;
+  let guarded: boolean;
   beforeEach(() => {
+    guarded = true;
     clock = new TestClock();
     store = createMemoryDcs();
   });
@@ -83,6 +85,8 @@ describe("LeaseKeeper", () => {
       timers: systemTimers,
       self: name as NodeName,
       ttlMs: () => ttlMs,
+      stopMs: 20,
+      mayRenew: () => guarded,
       onDeadline: (deadline) => deadlines.push(deadline),
       wake: () => undefined,
       log: () => undefined,
@@ -105,22 +109,38 @@ describe("LeaseKeeper", () => {
     expect(results.filter(Boolean)).toHaveLength(1);
   });
 
+  it("renews nothing while no guard would see the new deadline, and at once when one is there again (P4)", async () => {
+    const { keeper, mirror } = await keeperOf("db1");
+    await take(keeper, mirror);
+    const stored = async (): Promise<number | undefined> => (await mirror.refresh(1000)).lease.value?.renewal;
+    const before = await stored();
+    keeper.renewRefused();
+    expect(await stored()).toBe(before);
+    guarded = false;
+    clock.ms += 400;
+    await keeper.renew();
+    expect(await stored()).toBe(before);
+    guarded = true;
+    keeper.renewRefused();
+    await vi.waitFor(async () => expect(await stored()).toBe((before ?? 0) + 1));
+  });
+
   it("counts the deadline from before the send, not from the reply (P2)", async () => {
     const { keeper, mirror, dcs, deadlines } = await keeperOf("db1");
     dcs.onTransact = () => (clock.ms += 700);
     await take(keeper, mirror);
-    expect(deadlines.at(-1)).toBe(1000 + heldForMs(ttlMs));
+    expect(deadlines.at(-1)).toBe(1000 + heldForMs(ttlMs, 20));
   });
 
   it("is lapsed after its own deadline, before an observer may act", async () => {
     const holder = await keeperOf("db1");
     await take(holder.keeper, holder.mirror);
     const observer = await keeperOf("db2");
-    clock.ms += heldForMs(ttlMs);
+    clock.ms += heldForMs(ttlMs, 20);
     await holder.mirror.refresh(1000);
     expect(holder.keeper.standing().kind).toBe("mine-lapsed");
     expect(observer.keeper.standing().kind).toBe("other");
-    clock.ms += ttlMs * 1.01 - heldForMs(ttlMs) + 1;
+    clock.ms += ttlMs * 1.01 - heldForMs(ttlMs, 20) + 1;
     expect(observer.keeper.standing().kind).toBe("expired");
   });
 
@@ -142,7 +162,7 @@ describe("LeaseKeeper", () => {
     dcs.loseReply = true;
     await keeper.renew();
     expect(keeper.standing().kind).toBe("mine");
-    expect(deadlines.at(-1)).toBe(2000 + heldForMs(ttlMs));
+    expect(deadlines.at(-1)).toBe(2000 + heldForMs(ttlMs, 20));
   });
 
   it("stops being the holder when another token is found in the store (P5)", async () => {
@@ -225,7 +245,7 @@ describe("LeaseKeeper", () => {
       throw new Fault("DCS_UNCERTAIN", "the reply was lost");
     };
     await keeper.renew();
-    expect(deadlines.at(-1)).toBe(1000 + heldForMs(ttlMs));
+    expect(deadlines.at(-1)).toBe(1000 + heldForMs(ttlMs, 20));
   });
 
   it("counts a lease that names it as run out when it could not renew it since its start (P2)", async () => {
@@ -233,7 +253,10 @@ describe("LeaseKeeper", () => {
     await take(before.keeper, before.mirror);
     const after = await keeperOf("db1");
     clock.ms += ttlMs;
-    expect(after.keeper.standing()).toMatchObject({ kind: "mine-lapsed", openMs: ttlMs - heldForMs(ttlMs) });
+    expect(after.keeper.standing()).toMatchObject({
+      kind: "mine-lapsed",
+      openMs: ttlMs - heldForMs(ttlMs, 20),
+    });
   });
 
   it("gives the lease up by releasing it, and refuses to change it afterwards", async () => {

@@ -1,4 +1,4 @@
-import { clockDrift, heldForMs } from "../cluster/policy.ts";
+import { clockDrift, heldForMs, renewalMs } from "../cluster/policy.ts";
 import type { LeaseRecord } from "../cluster/records.ts";
 import { highestPromise, type Versioned } from "../cluster/state.ts";
 import type { Standing } from "../cluster/view.ts";
@@ -25,6 +25,10 @@ export interface LeaseKeeperOptions {
   readonly timers: Timers;
   readonly self: NodeName;
   readonly ttlMs: () => number;
+  /** What ending PostgreSQL took on this machine: a part of the deadline (P3). */
+  readonly stopMs: number;
+  /** Whether the lease may be renewed now: not while no guard would see its new deadline (P4). */
+  readonly mayRenew: () => boolean;
   /**
    * Told after every change of the own deadline; null = not the holder (any more). `bootOffset` is by how much the boot clock
    * was ahead of the monotonic one when the renewal was sent: any more since then was spent suspended. Re-arms the guard.
@@ -56,6 +60,8 @@ export class LeaseKeeper {
   #queue: Promise<unknown> = Promise.resolve();
   #timer: Timer | null = null;
   #closed = false;
+  /** A renewal was not made because nothing would have ended PostgreSQL at its deadline. */
+  #refused = false;
   /** The highest renewal number ever sent: no two writes of this keeper look alike, so that a late one is told apart (P2). */
   #sent = 0;
 
@@ -83,7 +89,11 @@ export class LeaseKeeper {
     if (lease.state === "released")
       return { kind: "released", lease, mine: lease.holder === self, openMs: seenMs };
     if (lease.holder === self)
-      return { kind: "mine-lapsed", lease, openMs: Math.max(0, seenMs - heldForMs(lease.ttlMs)) };
+      return {
+        kind: "mine-lapsed",
+        lease,
+        openMs: Math.max(0, seenMs - heldForMs(lease.ttlMs, this.#options.stopMs)),
+      };
     const remainingMs = lease.ttlMs * (1 + clockDrift) - seenMs;
     return remainingMs > 0
       ? { kind: "other", lease, remainingMs }
@@ -134,6 +144,12 @@ export class LeaseKeeper {
       this.#checkSuspend();
       const own = this.#held ?? this.#recorded();
       if (own === null) return;
+      if (!this.#options.mayRenew()) {
+        this.#refused = true;
+        this.#options.log("lease.not_renewed", { reason: "no guard is alive" });
+        this.#options.wake();
+        return;
+      }
       const lease = {
         ...own.lease,
         token: this.#tokenAbovePromises(own.lease),
@@ -148,6 +164,13 @@ export class LeaseKeeper {
         this.#options.wake();
       }
     });
+  }
+
+  /** A guard is there again: makes the renewal that was refused without one. */
+  renewRefused(): void {
+    if (!this.#refused) return;
+    this.#refused = false;
+    void this.renew();
   }
 
   /** F9: who promised a higher token follows no lower one; the holder goes on with theirs, on the same timeline. */
@@ -172,7 +195,7 @@ export class LeaseKeeper {
     this.#sent = lease.renewal;
     const sent = clock.now();
     const bootOffset = clock.bootMs() - sent;
-    const deadline = instantAfter(sent, heldForMs(lease.ttlMs));
+    const deadline = instantAfter(sent, heldForMs(lease.ttlMs, this.#options.stopMs));
     // From the moment a shorter ttl is sent, the deadline is at most that of the shorter (P2).
     if (this.#held !== null && lease.ttlMs < this.#held.lease.ttlMs && deadline < this.#held.deadline)
       this.#hold({ ...this.#held, deadline });
@@ -273,7 +296,7 @@ export class LeaseKeeper {
 
   #schedule(): void {
     if (this.#closed) return;
-    this.#timer = this.#options.timers.after(this.#options.ttlMs() / 5, () => {
+    this.#timer = this.#options.timers.after(renewalMs(this.#options.ttlMs()), () => {
       void this.renew().finally(() => this.#schedule());
     });
   }

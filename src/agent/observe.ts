@@ -11,7 +11,7 @@ const unreachableAfter = 0.6;
 
 /** One frozen picture of everything a round decides from. `facts` is what PostgreSQL showed a moment ago. */
 export function buildView(context: AgentContext, facts: PostgresFacts): View {
-  const { options, mirror, notebook, clock, suspicion } = context;
+  const { options, mirror, guard, notebook, clock, suspicion } = context;
   const now = clock.now();
   const settings = context.settings();
   const state = mirror.state;
@@ -33,6 +33,7 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
     dcs: { reachable: silentMs !== null && silentMs < settings.ttlMs * unreachableAfter, silentMs },
     cluster: state,
     standing: currentStanding(context),
+    guard: guard.view(),
     others,
     postgres: localPostgres(context, facts, now),
     provisional: notebook.provisional,

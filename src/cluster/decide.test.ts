@@ -217,6 +217,20 @@ const view: fc.Arbitrary<View> = fc
     ),
     retry,
     provisional: fc.boolean(),
+    guard: fc.record({
+      alive: fc.constantFrom(true, true, true, false),
+      forMs: fc.constantFrom(100, 5000),
+      stopMs: fc.constantFrom(20, 20, 20, 3000),
+      refusal: fc.option(
+        fc.constant({
+          code: "WATCHDOG_UNAVAILABLE" as const,
+          message: "no device",
+          detail: null,
+          hint: null,
+        }),
+        { nil: null, freq: 9 },
+      ),
+    }),
     standbys: fc.array(fc.record({ node: nodeName, flushLsn: lsn }), { maxLength: 3 }),
     seenAt: fc.option(lsn, { nil: null }),
     durability: fc.array(entry, { maxLength: 2 }),
@@ -277,6 +291,7 @@ const view: fc.Arbitrary<View> = fc
       dcs: { reachable: parts.reachable, silentMs: parts.reachable ? 10 : 9000 },
       cluster: parts.known ? cluster : null,
       standing: standingOf(parts.self, parts.lease, parts.leaseAge, parts.known),
+      guard: parts.guard,
       others,
       postgres: parts.postgres,
       provisional: parts.provisional,
@@ -325,6 +340,47 @@ describe("decide", () => {
       fc.property(view, (given) => {
         if (writing.has(decide(given).action.kind)) expect(given.standing.kind).toBe("mine");
       }),
+    );
+  });
+
+  it("begins nothing that ends in a write while no guard lives, one is refused, or the ttl is too short (P3, P4)", () => {
+    const begin = ["take-lease", "claim-bootstrap", "adopt", "bootstrap", "start-primary", "promote"];
+    holds(
+      fc.property(view, (given) => {
+        const { alive, refusal, stopMs } = given.guard;
+        if (!alive || refusal !== null || stopMs > 1000)
+          expect(begin).not.toContain(decide(given).action.kind);
+      }),
+    );
+  });
+
+  it("decides nothing differently while a guard lives", () => {
+    holds(
+      fc.property(view, (given) => {
+        const guard = { alive: true, forMs: 0, stopMs: 20, refusal: null };
+        const guarded = decide({ ...given, guard });
+        expect(["S-08", "S-09"]).not.toContain(guarded.rule);
+        const unguarded = decide({ ...given, guard: { ...guard, alive: false, forMs: 5000 } });
+        if (!["S-08", "S-09", "O-04"].includes(unguarded.rule)) expect(unguarded).toEqual(guarded);
+      }),
+    );
+  });
+
+  it("ends a leader without a guard before its deadline, and not sooner than it must (P4)", () => {
+    const leading = (given: View): boolean =>
+      given.standing.kind === "mine" &&
+      given.postgres.kind === "running" &&
+      given.postgres.role === "primary" &&
+      given.postgres.ours;
+    fc.assert(
+      fc.property(view, fc.integer({ min: 1, max: 5000 }), (given, remainingMs) => {
+        if (given.standing.kind !== "mine" || !leading(given)) return;
+        const guard = { alive: false, forMs: 3000, stopMs: 20, refusal: null };
+        const decision = decide({ ...given, guard, standing: { ...given.standing, remainingMs } });
+        if (remainingMs < 1500) expect(["fence", "handover"]).toContain(decision.action.kind);
+        expect(decision.rule === "S-08").toBe(remainingMs < 1500);
+      }),
+      runs,
     );
   });
 
@@ -484,6 +540,7 @@ function plain(parts: {
     policy: { ...base!.policy, paused: false, failover: "automatic" },
     promised: null,
     dcs: { reachable: true, silentMs: 10 },
+    guard: { alive: true, forMs: 0, stopMs: 20, refusal: null },
     cluster: {
       ...cluster,
       initialization: {
@@ -544,6 +601,27 @@ describe("what must not stay as it is", () => {
     const thrice = { failures: 3, waitMs };
     return { start: thrice, rejoin: none, clone: none, promote: thrice };
   };
+
+  it("what a missing guard, a refused watchdog and a ttl that is too short keep from leading is told with the numbers", () => {
+    const elected: Standing = { ...mine, lease: { ...lease, state: "elected" } };
+    const given = plain({ standing: elected, postgres: standby });
+    const guarded = (guard: Partial<View["guard"]>): Action =>
+      decide({ ...given, guard: { ...given.guard, ...guard } }).action;
+    expect(guarded({ alive: false, forMs: 100 }).kind).toBe("wait");
+    expect(guarded({ alive: false, forMs: 2000 })).toMatchObject({ kind: "alarm", code: "GUARD_MISSING" });
+    // With a guard the lease would be renewed for ever: it is given up.
+    expect(guarded({ stopMs: 1500 }).kind).toBe("handover");
+    const founding = plain({
+      standing: { kind: "none" },
+      postgres: { kind: "empty" },
+      initialization: "absent",
+    });
+    const refused = decide({ ...founding, guard: { ...founding.guard, stopMs: 1500 }, others: [] });
+    expect(refused.action).toMatchObject({ kind: "alarm", code: "STOP_BUDGET_TOO_LARGE" });
+    expect(refused.why).toBe(
+      "a ttl of 5000 ms is too short for this machine, where ending PostgreSQL takes 1500 ms",
+    );
+  });
 
   it("a holder without data gives the lease up", () => {
     expect(decide(plain({ standing: mine, postgres: { kind: "empty" } })).action.kind).toBe("handover");

@@ -2,6 +2,7 @@ import type { Decision, Rule } from "./action.ts";
 import { bootstrapRules } from "./rules-bootstrap.ts";
 import { electionRules } from "./rules-election.ts";
 import { followerRules } from "./rules-follower.ts";
+import { guardRule } from "./rules-guard.ts";
 import { leaderRules } from "./rules-leader.ts";
 import { pausedRules } from "./rules-paused.ts";
 import { safetyRules } from "./rules-safety.ts";
@@ -13,10 +14,12 @@ const lastRow: Rule = {
   answer: () => ({ action: { kind: "wait" }, why: "no rule applies" }),
 };
 
+const normal = [...bootstrapRules, ...leaderRules, ...followerRules, ...electionRules];
+
 /** The tables in the order they are asked, by mode. The first row that answers decides; the last answers everything. */
 export const ruleTables = {
-  normal: [...safetyRules, ...bootstrapRules, ...leaderRules, ...followerRules, ...electionRules, lastRow],
-  paused: [...safetyRules, ...pausedRules, lastRow],
+  normal: [...safetyRules, guardRule(normal), ...normal, lastRow],
+  paused: [...safetyRules, guardRule(pausedRules), ...pausedRules, lastRow],
 } as const satisfies Record<string, readonly Rule[]>;
 
 /** What to do now. Pure and total: the same view always yields the same decision, and there is always one. */

@@ -29,17 +29,30 @@ export interface Policy {
 /** Observers add, holders subtract this share of the ttl: the bound on the difference of two clocks' rates (P2). */
 export const clockDrift = 0.01;
 
+/** PostgreSQL under load has more and busier processes than what was measured. */
+const stopSafety = 3;
+
 /**
- * What ending every process of PostgreSQL may take on a busy machine (P3): part of the deadline, so that the last one is
- * gone when an observer may act. Measured: 5 to 120 ms.
+ * What ending every process of PostgreSQL may take (P3): part of the deadline, so that the last one is gone when an observer may
+ * act. `stopMs` was measured on this machine; on a small one that is busy it took 5 to 120 ms, so that there is a floor.
  */
-function stopBudgetMs(ttlMs: number): number {
-  return Math.min(200, ttlMs * 0.05);
+export function stopBudgetMs(ttlMs: number, stopMs: number): number {
+  return Math.max(Math.min(200, ttlMs * 0.05), stopMs * stopSafety);
 }
 
 /** How long a renewal counts for its holder, from before it was sent; then the guard ends PostgreSQL (P2, P3). */
-export function heldForMs(ttlMs: number): number {
-  return ttlMs * (1 - clockDrift) - stopBudgetMs(ttlMs);
+export function heldForMs(ttlMs: number, stopMs: number): number {
+  return ttlMs * (1 - clockDrift) - stopBudgetMs(ttlMs, stopMs);
+}
+
+/** How often the lease is renewed. */
+export function renewalMs(ttlMs: number): number {
+  return ttlMs / 5;
+}
+
+/** Whether a lease of this length leaves two renewals before the deadline, as the stop was measured. */
+export function fitsStop(ttlMs: number, stopMs: number): boolean {
+  return heldForMs(ttlMs, stopMs) >= 2 * renewalMs(ttlMs);
 }
 
 /** A standby that has been silent for this long without streaming is examined for divergence and missing WAL. */

@@ -1,4 +1,5 @@
 import type { Rule } from "./action.ts";
+import { guardLossRule, withoutGuard } from "./rules-guard.ts";
 
 /** Rules that come before everything else, in every mode but where a table says otherwise. */
 export const safetyRules: readonly Rule[] = [
@@ -58,6 +59,7 @@ export const safetyRules: readonly Rule[] = [
       }
     },
   },
+  guardLossRule,
   {
     id: "S-07",
     summary: "a holder whose data directory cannot be used for a whole ttl gives the lease up",
@@ -153,7 +155,7 @@ export const safetyRules: readonly Rule[] = [
     summary: "a lease that names this node is renewed before anything is decided from it (P2)",
     answer: (view) =>
       view.standing.kind === "mine-lapsed" && view.dcs.reachable
-        ? { action: { kind: "wait" }, why: "the renewal is on its way" }
+        ? (withoutGuard(view) ?? { action: { kind: "wait" }, why: "the renewal is on its way" })
         : null,
   },
 ];

@@ -22,6 +22,7 @@ export interface View {
   /** The decoded DCS; null before the first contact. */
   readonly cluster: ClusterState | null;
   readonly standing: Standing;
+  readonly guard: GuardView;
   /** The other nodes that ever registered, with how long ago each was heard. */
   readonly others: readonly NodeView[];
   readonly postgres: LocalPostgres;
@@ -64,6 +65,23 @@ export type Standing =
       readonly mine: boolean;
       readonly openMs: number;
     };
+
+/** What would end PostgreSQL at the deadline of the lease without the agent (P4), and what stands in the way of leading. */
+export interface GuardView {
+  /** A guard is there and answers. */
+  readonly alive: boolean;
+  /** For how long none has; 0 while one does. */
+  readonly forMs: number;
+  /** What ending the processes of PostgreSQL took when it was measured on this machine, in milliseconds (P3). */
+  readonly stopMs: number;
+  /** A further layer that is required and cannot be used; null = none. */
+  readonly refusal: {
+    readonly code: FaultCode;
+    readonly message: string;
+    readonly detail: string | null;
+    readonly hint: string | null;
+  } | null;
+}
 
 export interface NodeView {
   readonly record: NodeRecord;

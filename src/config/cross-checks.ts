@@ -1,9 +1,11 @@
 import type { Issue } from "./issues.ts";
-import { directoriesOf } from "./node-config.ts";
+import { directoriesOf, supervisorSocket } from "./node-config.ts";
 import type { NodeFile } from "./node-file-schema.ts";
 import type { DocumentPath } from "./problem.ts";
 
-/** The operating system has room for 107 bytes; some are kept free for the lock file's ending. */
+/** The operating system's limit for the path of a unix socket, in bytes. */
+const socketPathLimit = 107;
+/** Of PostgreSQL's: some are kept free for the lock file's ending. */
 const longestSocketPath = 100;
 
 /** Mistakes that only show when several keys are looked at together. */
@@ -25,6 +27,11 @@ function checkDirectories(file: NodeFile): Issue[] {
   if (file.state_dir !== undefined && inData(stateDir)) issues.push(value(["state_dir"], replaced));
   if (file.postgresql.socket_dir !== undefined && inData(socketDir))
     issues.push(value(["postgresql", "socket_dir"], replaced));
+  const guardPath = Buffer.byteLength(`${stateDir}/${supervisorSocket}`);
+  if (guardPath > socketPathLimit) {
+    const message = `the guard's unix sockets in ${stateDir} have up to ${guardPath} bytes in their path, more than ${socketPathLimit}; set state_dir to a shorter one`;
+    issues.push(value(["state_dir"], message));
+  }
   const bytes = Buffer.byteLength(`${socketDir}/.s.PGSQL.${file.postgresql.port}`);
   if (bytes > longestSocketPath) {
     const message = `the path of the unix socket in ${socketDir} has ${bytes} bytes, more than ${longestSocketPath}; set postgresql.socket_dir to a shorter one`;

@@ -86,6 +86,10 @@ export interface HookConfig extends CommandConfig {
   readonly events: readonly EventName[] | null;
 }
 
+/** Where in the state directory the guard process and the one inside the supervisor are found. */
+export const guardSocket = "guard.sock";
+export const supervisorSocket = "supervisor.sock";
+
 /** The directories that derive from others when they are not set. */
 export function directoriesOf(file: NodeFile): { stateDir: string; configDir: string; socketDir: string } {
   const stateDir = file.state_dir ?? `${file.data_dir}.pgherd`;

@@ -126,13 +126,15 @@ export async function stop(on: Lifecycle, mode: "fast" | "immediate", timeoutMs:
   }
   on.monitor.close();
   on.watch.close();
-  if (instanceProcesses(at.dataDir).length > 0) await killInstance(at.dataDir, at.clock, at.timers);
+  const marks = await on.postmaster.marks();
+  if (instanceProcesses(at.dataDir, marks).length > 0)
+    await killInstance(at.dataDir, at.clock, at.timers, marks);
 }
 
 /** P3. @returns the milliseconds it took @throws Fault POSTGRES_STOP_FAILED */
 export async function kill(on: Lifecycle): Promise<number> {
   const { at } = on;
-  const tookMs = await killInstance(at.dataDir, at.clock, at.timers);
+  const tookMs = await killInstance(at.dataDir, at.clock, at.timers, await on.postmaster.marks());
   on.monitor.close();
   on.watch.close();
   return tookMs;
@@ -164,9 +166,10 @@ async function prepareStart(
   upstream: Upstream | null,
 ): Promise<void> {
   const { at } = on;
-  if (instanceProcesses(at.dataDir).length > 0) {
+  const marks = await on.postmaster.marks();
+  if (instanceProcesses(at.dataDir, marks).length > 0) {
     at.log("postgres.remnants.killed", {});
-    await killInstance(at.dataDir, at.clock, at.timers);
+    await killInstance(at.dataDir, at.clock, at.timers, marks);
   }
   await removeStaleLocks(at);
   await writeGeneratedFiles(at, await on.major(), settings, upstream);

@@ -122,6 +122,7 @@ async function inspect(
   const { at, postmaster } = on;
   try {
     const running = await postmaster.find();
+    if (running?.moved === true) return { kind: "unusable", fault: movedAway(at.dataDir, running.pid) };
     // The directory of a server of ours was found good before its start; each round would read it again.
     if (running?.ours === true) return await inspectRunning(on, running);
     const directory = await examineDirectory(at, await on.major());
@@ -143,6 +144,13 @@ async function inspect(
   } catch (error) {
     return { kind: "unusable", fault: toFault(error) };
   }
+}
+
+function movedAway(dataDir: string, pid: number): Fault {
+  return new Fault("DATA_DIR_MOVED", `The data directory ${dataDir} was moved away while PostgreSQL runs.`, {
+    detail: `Postmaster ${pid} goes on in the directory under its new name.`,
+    hint: "Move the directory back.",
+  });
 }
 
 async function inspectRunning(on: Lifecycle, running: RunningPostmaster): Promise<PostgresFacts> {

@@ -7,11 +7,13 @@ import { readJson, writeDurably } from "./durable-file.ts";
 import { program, type Installation } from "./options.ts";
 import {
   bootId,
+  directoryIdentity,
   isAlive,
   processFacts,
   readPostmasterFile,
   realPath,
   worksIn,
+  type InstanceMarks,
   type ProcessIdentity,
 } from "./processes.ts";
 import { programEnvironment } from "./programs.ts";
@@ -19,11 +21,15 @@ import { programEnvironment } from "./programs.ts";
 /** A running postmaster and whether this installation started it. */
 export interface RunningPostmaster extends ProcessIdentity {
   readonly ours: boolean;
+  /** Its data directory has been moved away from under it. */
+  readonly moved: boolean;
 }
 
 /** What was recorded when this installation started its postmaster. */
 interface StartRecord extends ProcessIdentity {
   readonly bootId: string;
+  /** The data directory it was started on. */
+  readonly directory: string | null;
   /** Settings held above what is wanted, because the standby's WAL demands it. */
   readonly raised: Readonly<Record<string, string>>;
 }
@@ -64,10 +70,23 @@ export class Postmaster {
     const record = await this.#record(told);
     const pid = told ?? record?.pid;
     const facts = pid === undefined || !worksIn(pid, dataDir) ? null : processFacts(pid);
-    if (facts === null) return null;
+    if (facts === null) return this.#moved(record);
     const ours = record !== null && record.pid === facts.pid && record.startTicks === facts.startTicks;
     this.#watch(facts, false);
-    return { pid: facts.pid, startTicks: facts.startTicks, ours };
+    return { pid: facts.pid, startTicks: facts.startTicks, ours, moved: false };
+  }
+
+  /** What finds every process of the last start, even when the data directory has another name now (P3). */
+  async marks(): Promise<InstanceMarks> {
+    const record = await this.#record(undefined);
+    return { postmaster: record, directory: record?.directory ?? null };
+  }
+
+  /** The server that was started here and still runs, in a data directory that somebody has moved away. */
+  #moved(record: StartRecord | null): RunningPostmaster | null {
+    if (record === null || !isAlive(record)) return null;
+    this.#watch(record, false);
+    return { pid: record.pid, startTicks: record.startTicks, ours: true, moved: true };
   }
 
   /** Settings the running postmaster was started with above what was wanted. */
@@ -109,7 +128,7 @@ export class Postmaster {
       child.once("exit", () => this.#died(identity));
       this.#watch(identity, true);
       // Known as ours from its first moment on: a look at the same time must not take it for a remnant or a foreign one.
-      this.#recorded = { ...identity, bootId: bootId(), raised };
+      this.#recorded = { ...identity, bootId: bootId(), directory: directoryIdentity(dataDir), raised };
       await writeDurably(files.postmaster, JSON.stringify(this.#recorded));
       return identity;
     } finally {
@@ -224,13 +243,14 @@ export class Postmaster {
 
   async #readRecord(): Promise<StartRecord | null> {
     const record = await readJson(this.#at.files.postmaster);
-    const { pid, startTicks, raised } = record ?? {};
+    const { pid, startTicks, directory, raised } = record ?? {};
     if (typeof pid !== "number" || typeof startTicks !== "number" || record?.["bootId"] !== bootId())
       return null;
     return {
       pid,
       startTicks,
       bootId: bootId(),
+      directory: typeof directory === "string" ? directory : null,
       raised: typeof raised === "object" && raised !== null ? (raised as Record<string, string>) : {},
     };
   }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Clock } from "../system/clock.ts";
 import type { Timers } from "../system/timers.ts";
@@ -15,6 +15,14 @@ export interface ProcessIdentity {
 /** A living process as /proc shows it. */
 export interface ProcessFacts extends ProcessIdentity {
   readonly parent: number;
+}
+
+/** What tells the processes of an instance when its data directory is not where it was any more: renamed, or replaced. */
+export interface InstanceMarks {
+  /** The postmaster as it was seen last. */
+  readonly postmaster: ProcessIdentity | null;
+  /** The directory its processes work in (directoryIdentity). */
+  readonly directory: string | null;
 }
 
 /** What a postmaster says of itself in postmaster.pid. */
@@ -64,11 +72,40 @@ export function worksIn(pid: number, dataDir: string): boolean {
   }
 }
 
-/** Every living process of the instance and every descendant of one (archive commands and the like). */
-export function instanceProcesses(dataDir: string): readonly ProcessFacts[] {
+/** What tells a directory from one that takes its name, or later its inode; null when there is none. */
+export function directoryIdentity(path: string): string | null {
+  try {
+    const { dev, ino, birthtimeNs } = statSync(path, { bigint: true });
+    return `${dev}:${ino}:${birthtimeNs}`;
+  } catch {
+    return null;
+  }
+}
+
+/** The same for a process of PostgreSQL by the directory itself, whatever name it has now. */
+function worksInDirectory(pid: number, directory: string): boolean {
+  try {
+    if (basename(readlinkSync(`/proc/${pid}/exe`)).replace(" (deleted)", "") !== "postgres") return false;
+  } catch {
+    return false;
+  }
+  return directoryIdentity(`/proc/${pid}/cwd`) === directory;
+}
+
+/**
+ * Every living process of the instance and every descendant of one (archive commands and the like): those that work in the
+ * data directory, and those that the marks tell of.
+ */
+export function instanceProcesses(dataDir: string, marks?: InstanceMarks): readonly ProcessFacts[] {
   const real = realPath(dataDir);
   const pids = allPids();
-  const members = pids.filter((pid) => worksIn(pid, real));
+  const directory = marks?.directory ?? null;
+  const members = pids.filter(
+    (pid) => worksIn(pid, real) || (directory !== null && worksInDirectory(pid, directory)),
+  );
+  const postmaster = marks?.postmaster ?? null;
+  if (postmaster !== null && !members.includes(postmaster.pid) && isAlive(postmaster))
+    members.push(postmaster.pid);
   if (members.length === 0) return [];
   const all = pids.map(processFacts).filter((facts) => facts !== null);
   const family = new Map(
@@ -126,12 +163,17 @@ const killLimitMs = 10_000;
  * @returns the milliseconds until no process was left
  * @throws Fault POSTGRES_STOP_FAILED when a process does not die
  */
-export async function killInstance(dataDir: string, clock: Clock, timers: Timers): Promise<number> {
+export async function killInstance(
+  dataDir: string,
+  clock: Clock,
+  timers: Timers,
+  marks?: InstanceMarks,
+): Promise<number> {
   const started = clock.now();
   // A dying process has already lost its working directory, by which it is found, so that those seen are remembered.
   const seen = new Map<number, ProcessFacts>();
   for (;;) {
-    for (const each of instanceProcesses(dataDir)) seen.set(each.pid, each);
+    for (const each of instanceProcesses(dataDir, marks)) seen.set(each.pid, each);
     const processes = [...seen.values()].filter(isAlive);
     const took = elapsedMs(started, clock.now());
     if (processes.length === 0) return took;

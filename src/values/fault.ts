@@ -19,6 +19,10 @@ export const faultCatalogue = {
   NODE_NAME_IN_USE: { retry: false, summary: "Another agent already runs under this node name" },
   AGENT_ALREADY_RUNNING: { retry: false, summary: "Another agent already serves this data directory" },
   RUNS_AS_ROOT: { retry: false, summary: "PostgreSQL refuses to run as root" },
+  // What ends PostgreSQL at the deadline of the lease
+  GUARD_MISSING: { retry: true, summary: "No guard would end PostgreSQL at the deadline of the lease" },
+  WATCHDOG_UNAVAILABLE: { retry: false, summary: "The watchdog device that is required cannot be used" },
+  STOP_BUDGET_TOO_LARGE: { retry: false, summary: "Ending PostgreSQL takes too long for this ttl" },
   // The data directory
   DATA_DIR_FOREIGN_CLUSTER: { retry: false, summary: "The data directory belongs to another cluster" },
   DATA_DIR_WRONG_VERSION: { retry: false, summary: "The data directory is of another major version" },
@@ -27,6 +31,7 @@ export const faultCatalogue = {
     summary: "The data directory is not empty and not a PostgreSQL data directory",
   },
   DATA_DIR_NOT_WRITABLE: { retry: false, summary: "The data directory cannot be written" },
+  DATA_DIR_MOVED: { retry: false, summary: "The data directory was moved away from a running PostgreSQL" },
   DATA_DIR_WRONG_OWNER: { retry: false, summary: "The data directory is owned by another user" },
   FOREIGN_SERVICE: {
     retry: false,

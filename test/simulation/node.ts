@@ -2,7 +2,7 @@ import { assembleAgent, type Daemon } from "../../src/agent/assemble.ts";
 import type { NodeConfig } from "../../src/config/node-config.ts";
 import type { Tags } from "../../src/cluster/records.ts";
 import type { Peers, Pulse } from "../../src/agent/peers.ts";
-import { GuardKeeper } from "./guard.ts";
+import { GuardKeeper, stopMs } from "./guard.ts";
 import type { SimProcess } from "./engine.ts";
 import type { Postgres } from "./postgres/postgres.ts";
 import { simulatedInstance } from "./postgres/instance.ts";
@@ -60,6 +60,7 @@ export class SimNode {
       createInstance: () => simulatedInstance(this.postgres, process),
       agentVersion: "0.0.0-simulated",
       guard: this.guards.port(process),
+      stopMs,
       files: host.stateFiles(process),
       peers: this.#peers(process),
       onRound: () => undefined,

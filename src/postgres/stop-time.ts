@@ -1,0 +1,38 @@
+import { spawn } from "node:child_process";
+import type { Clock } from "../system/clock.ts";
+import type { Timers } from "../system/timers.ts";
+import { elapsedMs } from "../values/time.ts";
+import { killInstance, processFacts } from "./processes.ts";
+
+/** As many processes as a PostgreSQL that serves some clients has. */
+const children = 30;
+const rounds = 3;
+/** The whole family is there within this time, or is measured as far as it has got. */
+const startLimitMs = 2000;
+
+/**
+ * What ending every process of an instance takes on this machine now (P3): families of processes that only wait are started and
+ * ended by the very code that ends PostgreSQL; the longest of a few.
+ * @returns milliseconds @throws Fault POSTGRES_STOP_FAILED
+ */
+export async function measureStop(clock: Clock, timers: Timers): Promise<number> {
+  let longest = 0;
+  for (let round = 0; round < rounds; round += 1) {
+    const child = spawn("/bin/sh", ["-c", `${"sleep 60 & ".repeat(children)} echo; wait`], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const ready = new AbortController();
+    child.stdout.once("data", () => ready.abort());
+    child.once("error", () => ready.abort());
+    const exited = new Promise<void>((resolve) => child.once("close", () => resolve()));
+    const started = clock.now();
+    await timers.sleep(startLimitMs, ready.signal);
+    const root = child.pid === undefined ? null : processFacts(child.pid);
+    // A machine without a shell: what starting takes is no worse a figure than none.
+    if (root === null) return Math.max(longest, elapsedMs(started, clock.now()));
+    const marks = { postmaster: root, directory: null };
+    longest = Math.max(longest, await killInstance("/nonexistent", clock, timers, marks));
+    await exited;
+  }
+  return longest;
+}
