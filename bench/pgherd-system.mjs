@@ -1,8 +1,8 @@
 // A cluster of ours, driven by its own command line as anybody would.
-import { mkdirSync, readdirSync, copyFileSync, existsSync } from "node:fs";
+import { mkdirSync, readdirSync, copyFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root, say } from "../scripts/run.mjs";
-import { capture, waitFor } from "./processes.mjs";
+import { capture, processesIn, waitFor } from "./processes.mjs";
 
 const program = [process.execPath, join(root, "bin/pgherd")];
 
@@ -69,6 +69,43 @@ export async function startPgherd({ dir, ttl, signal }) {
       if (seconds === ttl) return;
       await pgherd("config", "set", `ttl=${seconds}s`, "--yes");
       ttl = seconds;
+    },
+    /** Changes one cluster setting. */
+    set: (name, value) => pgherd("config", "set", `${name}=${value}`, "--yes"),
+    /** The cluster as the first agent that answers sees it; null = none does. */
+    async status() {
+      for (const { api } of nodes) {
+        try {
+          return await (await fetch(`${api}/v1/status`, { signal: AbortSignal.timeout(2000) })).json();
+        } catch {
+          // The next one knows as much.
+        }
+      }
+      return null;
+    },
+    node,
+    /** Every process of a node: supervisor, agent, guard, PostgreSQL. */
+    async pids(name) {
+      const each = nodes.find((other) => other.name === name);
+      const { agent_pid: agent, guard_pid: guard } = await node(name);
+      const { supervisor } = JSON.parse(readFileSync(join(demoDir, "demo.json"), "utf8")).nodes.find(
+        (other) => other.name === name,
+      );
+      return [supervisor?.pid, agent, guard, ...processesIn(each.data_dir)].filter((pid) => pid != null);
+    },
+    /** How long the node's guard took to end PostgreSQL each time, in milliseconds, from its log. */
+    guardKills: (name) =>
+      readFileSync(join(demoDir, name, "state", "guard.log"), "utf8")
+        .split("\n")
+        .flatMap((line) => /PostgreSQL ended within (\d+) ms/.exec(line)?.[1] ?? [])
+        .map(Number),
+    /** The processes that may stand still for a while. */
+    async stallable() {
+      const status = await pgherdJson("demo", "status");
+      return {
+        agents: status.nodes.map((each) => each.agent_pid).filter((pid) => pid !== null),
+        etcd: status.dcs.pids.filter((pid) => pid !== null),
+      };
     },
     kill: (name, what) => pgherd("demo", "kill", name, "--what", what),
     /** A killed agent is started again by its supervisor. */
