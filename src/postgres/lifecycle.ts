@@ -10,6 +10,7 @@ import {
   writeStandbySignal,
 } from "./data-directory.ts";
 import { writeGeneratedFiles } from "./generated-files.ts";
+import type { HighWaterNote } from "./high-water.ts";
 import { dropHalfSegment } from "./half-segment.ts";
 import type { Permission, PostgresSettings, StartOutcome, Upstream } from "./instance.ts";
 import type { Monitor } from "./monitor.ts";
@@ -34,6 +35,7 @@ export interface Lifecycle {
   readonly postmaster: Postmaster;
   readonly monitor: Monitor;
   readonly watch: SynchronousWatch;
+  readonly highWater: HighWaterNote;
   readonly major: () => Promise<number>;
 }
 

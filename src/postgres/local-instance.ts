@@ -2,10 +2,11 @@ import { mkdir } from "node:fs/promises";
 import { Fault, toFault } from "../values/fault.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { clone } from "./clone.ts";
-import { controlDataReader } from "./control-data.ts";
+import { controlDataReader, knownWalEnd } from "./control-data.ts";
 import { deleteRetired, examineDirectory, hasStandbySignal, retire } from "./data-directory.ts";
 import { removeDurably } from "./durable-file.ts";
 import { endOfStoppedWal, timelineOfWal } from "./end-of-wal.ts";
+import { HighWaterNote, wentBack } from "./high-water.ts";
 import type { PostgresFacts, PostgresInstance, SqlFacts, WalPosition } from "./instance.ts";
 import { currentUpstream } from "./generated-files.ts";
 import { keepReadOnlyRestart, kill, startPrimary, startStandby, stop, type Lifecycle } from "./lifecycle.ts";
@@ -31,6 +32,15 @@ import { newestTimeline, oldestWal, walDirectory } from "./wal.ts";
 export interface LocalPostgres extends PostgresInstance {
   /** The major version of the programs. @throws Fault BINARIES_MISSING */
   programsVersion(): Promise<number>;
+  /**
+   * Whether the data of the stopped instance ends before what was noted of it: somebody put it back to an earlier state, so
+   * that this is a new incarnation of the member. May read WAL, which takes time after a crash; false while processes of the
+   * instance are left, and where nothing was noted. Stays true until `acceptData`.
+   * @throws Fault PROGRAM_FAILED, PROGRAM_TIMEOUT
+   */
+  dataWentBack(): Promise<boolean>;
+  /** The data is taken as it is, under a new incarnation that is recorded already. */
+  acceptData(): Promise<void>;
 }
 
 /** Makes the adapter; it touches nothing until it is asked. @throws Fault CONFIG_INVALID */
@@ -40,7 +50,8 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
   const monitor = new Monitor(at, postmaster);
   const major = versionReader(at);
   const watch = new SynchronousWatch(at);
-  const on: Lifecycle = { at, postmaster, monitor, watch, major };
+  const highWater = new HighWaterNote(at);
+  const on: Lifecycle = { at, postmaster, monitor, watch, highWater, major };
   const readControl = controlDataReader(at);
   const walDir = walDirectory(at.dataDir);
   const endOfWal = async (): Promise<WalPosition | null> => {
@@ -56,14 +67,19 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     onPostmasterExit: (listener) => postmaster.onExit(listener),
     bootstrap: async (bootstrapOptions) => {
       await prepared();
+      await highWater.forget();
       await bootstrap(on, bootstrapOptions);
     },
     ensureRoles: async () => ensureRoles(at),
     clone: async (cloneOptions) => {
       await prepared();
       await clone(on, cloneOptions);
+      await highWater.forget();
     },
-    rewind: async (source, fork, signal) => rewind(on, source, fork, signal),
+    rewind: async (source, fork, signal) => {
+      await highWater.forget();
+      return rewind(on, source, fork, signal);
+    },
     startStandby: async (upstream, settings, waitMs) => {
       await prepared();
       return startStandby(on, upstream, settings, waitMs);
@@ -84,6 +100,15 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     kill: async () => kill(on),
     endOfWal,
     programsVersion: major,
+    dataWentBack: async () => {
+      if (instanceProcesses(at.dataDir).length > 0) return false;
+      const noted = await highWater.read();
+      if (noted === null || (await examineDirectory(at, await major())).kind !== "data") return false;
+      const control = await readControl(at.dataDir);
+      const least = { systemIdentifier: control.systemIdentifier, lsn: knownWalEnd(control) };
+      return wentBack(noted, least, async () => (await endOfWal())?.lsn ?? null);
+    },
+    acceptData: async () => highWater.forget(),
     timelineForks: async (timeline) => readForks(walDir, timeline),
     upstreamHistory: async (source) => upstreamHistory(at, source),
     reserveSlot: async (source) => reserveSlot(at, source),
@@ -101,6 +126,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
           hint: "Stop it first.",
         });
       await retire(at);
+      await highWater.forget();
       await removeDurably(at.files.rewinding);
     },
     forgetRetired: async () => {
@@ -158,6 +184,8 @@ async function inspectRunning(on: Lifecycle, running: RunningPostmaster): Promis
   const answer = await on.monitor.ask();
   await on.postmaster.boundLog();
   if (running.ours && answer.sql?.inRecovery === false) await keepReadOnlyRestart(at);
+  // A full disk must not keep anybody from seeing the server: the note then only knows less.
+  if (running.ours && answer.sql !== null) await on.highWater.reached(answer.sql).catch(() => undefined);
   return {
     kind: "running",
     postmasterPid: running.pid,

@@ -86,6 +86,8 @@ export interface Installation extends LocalPostgresOptions {
     readonly slots: string;
     /** Which synchronous_standby_names every process of the running server is known to have. */
     readonly synchronous: string;
+    /** How far the data has come. */
+    readonly highWater: string;
     /** There while pg_rewind changes the data directory: such a directory must not be started. */
     readonly rewinding: string;
     readonly keptConfig: string;
@@ -121,6 +123,7 @@ export function installation(options: LocalPostgresOptions): Installation {
       upstream: file("upstream.json"),
       slots: file("slots.json"),
       synchronous: file("synchronous.json"),
+      highWater: file("high-water.json"),
       rewinding: file("rewinding"),
       keptConfig: file("kept-config"),
       discardedWal: file("discarded-wal"),

@@ -1,5 +1,5 @@
 import { execFile, spawn } from "node:child_process";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -225,6 +225,28 @@ describe("the end of the WAL receiver (F2)", () => {
       what: "the figure falls back",
     });
     expect(await b.instance.stopReceiving(plainSettings)).toEqual({ timeline: 1, lsn });
+  });
+});
+
+describe("a data directory put back to an earlier state (a new incarnation of the member)", () => {
+  test("is told from one that crashed, was stopped, or was replaced by pgherd", async () => {
+    const node = await set.primary("hw");
+    await node.sql("create table t (n int)");
+    await node.instance.stop("fast", 20_000);
+    const snapshot = `${node.dataDir}.snapshot`;
+    cpSync(node.dataDir, snapshot, { recursive: true });
+    await node.instance.startPrimary(plainSettings, 30_000);
+    await node.sql("insert into t select g from generate_series(1, 1000) g");
+    await node.again().inspect();
+    expect(await node.instance.dataWentBack()).toBe(false);
+    await node.instance.kill();
+    expect(await node.instance.dataWentBack()).toBe(false);
+    rmSync(node.dataDir, { recursive: true });
+    cpSync(snapshot, node.dataDir, { recursive: true });
+    expect(await node.instance.dataWentBack()).toBe(true);
+    expect(await node.again().dataWentBack()).toBe(true);
+    await node.instance.acceptData();
+    expect(await node.instance.dataWentBack()).toBe(false);
   });
 });
 
