@@ -7,7 +7,9 @@
  * @property {number[]} lostUnprotected acknowledged while it was recorded as unprotected, and not there
  * @property {number[]} duplicated there more often than once
  * @property {number[]} strange there although refused, or never sent
- * @property {number[]} invisible acknowledged, there in the end, but a primary did not show them in between
+ * @property {number[]} invisible acknowledged, there in the end, but a primary of their timeline or a newer one did not show them
+ * @property {number} stale reads that an older primary answered without a row that a newer one had acknowledged
+ * @property {number} unfenced of these, those by a primary whose lease must have ended by then
  * @property {number} unknown rows whose outcome no client knows
  * @property {number[]} overlaps acknowledged by an older timeline although sent after a newer one had acknowledged
  * @property {number[]} late acknowledged by an older timeline, sent before but answered clearly after a newer one had
@@ -19,6 +21,9 @@ const noticeableMs = 500;
 /** The client reads answers in the order they come; what it reads this much later was sent later. */
 const clearlyMs = 100;
 
+/** What a guard may need from the deadline on, on a busy machine. */
+const stopMs = 1000;
+
 /**
  * @param {object} given
  * @param {import("./ledger-file.mjs").Entry[]} given.entries
@@ -26,9 +31,10 @@ const clearlyMs = 100;
  * @param {{at: number, protected: boolean}[]} given.records what the durability record said, by time
  * @param {number} given.mark when the fault struck
  * @param {number} given.end when the client was ended
+ * @param {number} given.ttlMs length of the lease
  * @returns {Verdict}
  */
-export function check({ entries, rows, records, mark, end }) {
+export function check({ entries, rows, records, mark, end, ttlMs }) {
   const sent = new Map();
   const acks = new Map();
   const refused = new Set();
@@ -46,7 +52,9 @@ export function check({ entries, rows, records, mark, end }) {
   const late = [...acks].filter(
     ([id, { at, timeline }]) => newest(sent.get(id)) <= timeline && newest(at - clearlyMs) > timeline,
   );
-  const hidden = new Set(entries.filter(({ kind, id }) => kind === "M" && rows.has(id)).map(({ id }) => id));
+  const misses = entries.filter(({ kind, id }) => kind === "M" && rows.has(id));
+  const stale = misses.filter(({ id, timeline }) => timeline < acks.get(id).timeline);
+  const hidden = new Set(misses.filter((miss) => !stale.includes(miss)).map(({ id }) => id));
   return {
     acknowledged: acks.size,
     lost,
@@ -54,6 +62,8 @@ export function check({ entries, rows, records, mark, end }) {
     duplicated: [...rows].filter(([, count]) => count > 1).map(([id]) => id),
     strange: [...rows.keys()].filter((id) => refused.has(id) || !sent.has(id)),
     invisible: [...hidden],
+    stale: stale.length,
+    unfenced: stale.filter(({ at, id }) => at > firsts.get(acks.get(id).timeline) + ttlMs + stopMs).length,
     unknown: [...sent.keys()].filter((id) => !acks.has(id) && !refused.has(id)).length,
     overlaps: overlaps.map(([id]) => id),
     late: late.map(([id]) => id),

@@ -12,7 +12,7 @@ const row = (id, sentAt, ackAt, node = "db1", timeline = 1) => [
 const present = (...ids) => new Map(ids.map((id) => [id, 1]));
 const unprotected = [{ at: 0, protected: false }];
 const judge = (entries, rows, more = {}) =>
-  check({ entries, rows, records: unprotected, mark: 0, end: 0, ...more });
+  check({ entries, rows, records: unprotected, mark: 0, end: 0, ttlMs: 5000, ...more });
 
 describe("the checker of the ledger", () => {
   it("finds nothing wrong where nothing is", () => {
@@ -67,6 +67,16 @@ describe("the checker of the ledger", () => {
   it("tells an answer that came late from one to a question that was asked late", () => {
     const entries = ledger(...row(1, 10, 500), ...row(2, 20, 21, "db2", 2), ...row(3, 15, 90));
     expect(judge(entries, present(1, 2, 3))).toMatchObject({ overlaps: [], late: [1] });
+  });
+
+  it("tells an old primary's reads from a newer one's, and those it may give until its lease ends", () => {
+    const entries = ledger(
+      ...row(1, 10, 11, "db2", 2),
+      ["M", 1, 20, "db1", 1],
+      ["M", 1, 5900, "db1", 1],
+      ["M", 1, 6100, "db1", 1],
+    );
+    expect(judge(entries, present(1))).toMatchObject({ invisible: [], stale: 3, unfenced: 1 });
   });
 
   it("finds a row that a primary did not show although it is there in the end", () => {

@@ -10,7 +10,7 @@ function middle(values) {
 
 /** Whether a round shows a broken promise. */
 export const isBad = (round) =>
-  round.lost + round.duplicated + round.strange + round.invisible + round.overlaps > 0 ||
+  round.lost + round.duplicated + round.strange + round.invisible + round.overlaps + round.unfenced > 0 ||
   round.healedMs === null ||
   round.diverged.length > 0 ||
   round.problem !== null;
@@ -39,6 +39,8 @@ export function rowsOf(names, rounds) {
         healed_s: healed.includes(null) ? null : seconds(Math.max(...healed)),
         lost_unprotected: sum("lostUnprotected"),
         late: sum("late"),
+        stale: sum("stale"),
+        unfenced: sum("unfenced"),
         strange: sum("strange"),
         acknowledged: sum("acknowledged"),
         not_healed: healed.filter((each) => each === null).length,
@@ -49,31 +51,31 @@ export function rowsOf(names, rounds) {
   });
 }
 
+/** The columns that count something, and their keys. */
+const counted = [
+  ["rounds", "rounds"],
+  ["lost", "lost"],
+  ["unprotected", "lost_unprotected"],
+  ["twice", "duplicated"],
+  ["invisible", "invisible"],
+  ["unknown", "unknown"],
+  ["overlaps", "overlaps"],
+  ["late", "late"],
+  ["stale", "stale"],
+  ["unfenced", "unfenced"],
+  ["moved", "moved"],
+];
+
 /** A table for people. */
 export function tableLines(rows) {
   const figure = (value) => (value === null ? "never" : `${value.toFixed(2)} s`);
   const cells = rows.map((row) => [
     row.fault,
-    ...[row.rounds, row.lost, row.lost_unprotected, row.duplicated, row.invisible, row.unknown].map(String),
-    ...[row.overlaps, row.late, row.moved].map(String),
+    ...counted.map(([, key]) => String(row[key])),
     ...[row.outage.median, row.outage.worst, row.healed_s].map(figure),
     row.bad === 0 ? "" : `${row.bad} bad`,
   ]);
-  const titles = [
-    ...[
-      "fault",
-      "rounds",
-      "lost",
-      "unprotected",
-      "twice",
-      "invisible",
-      "unknown",
-      "overlaps",
-      "late",
-      "moved",
-    ],
-    ...["outage", "worst", "healed", ""],
-  ];
+  const titles = ["fault", ...counted.map(([title]) => title), "outage", "worst", "healed", ""];
   const widths = titles.map((title, index) =>
     Math.max(title.length, ...cells.map((line) => line[index].length)),
   );

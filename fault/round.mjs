@@ -17,6 +17,7 @@ const longer = (ttlMs) => ttlMs * 2 + 2000;
  * @typedef {object} Round
  * @property {string} fault
  * @property {number} lost @property {number} lostUnprotected @property {number} duplicated @property {number} invisible
+ * @property {number} stale @property {number} unfenced
  * @property {number} unknown @property {number} overlaps @property {number} late @property {number} strange
  * @property {number} acknowledged
  * @property {number} outageMs
@@ -73,7 +74,7 @@ export async function playRound({ cluster, fault, dir, run, ttlMs, user, signal 
   const survivor = after ?? (await aPrimary(cluster));
   if (survivor === null) return unchecked({ fault, before, healedMs, problem });
   const rows = await rowsOf(cluster, survivor, run);
-  const verdict = check({ entries, rows, records: watch.records, mark: context.mark, end });
+  const verdict = check({ entries, rows, records: watch.records, mark: context.mark, end, ttlMs });
   appendFileSync(join(dir, "verdict"), `${JSON.stringify(verdict, null, 1)}\n`);
   const counted = Object.fromEntries(
     Object.entries(verdict).map(([key, value]) => [key, Array.isArray(value) ? value.length : value]),
@@ -128,16 +129,8 @@ async function aPrimary(cluster) {
 const unchecked = ({ fault, before, healedMs, problem }) => ({
   fault: fault.name,
   acknowledged: 0,
-  ...{
-    lost: 0,
-    lostUnprotected: 0,
-    duplicated: 0,
-    strange: 0,
-    invisible: 0,
-    unknown: 0,
-    overlaps: 0,
-    late: 0,
-  },
+  ...{ lost: 0, lostUnprotected: 0, duplicated: 0, strange: 0, invisible: 0, stale: 0, unfenced: 0 },
+  ...{ unknown: 0, overlaps: 0, late: 0 },
   outageMs: recoverWithinMs,
   healedMs,
   diverged: [],

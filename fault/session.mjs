@@ -19,7 +19,17 @@ const { signal } = interrupted;
 const seconds = (ms) => (ms === null ? "never" : `${(ms / 1000).toFixed(2)} s`);
 
 function line(round, number) {
-  const counts = ["lost", "lostUnprotected", "duplicated", "strange", "invisible", "overlaps", "late"]
+  const counts = [
+    "lost",
+    "lostUnprotected",
+    "duplicated",
+    "strange",
+    "invisible",
+    "overlaps",
+    "late",
+    "stale",
+    "unfenced",
+  ]
     .filter((key) => round[key] > 0)
     .map((key) => `${key} ${round[key]}`);
   const moved =
