@@ -115,6 +115,21 @@ export class Checkers implements Observer {
       );
   }
 
+  /** P6: what a crash left in the WAL is shown to clients only when the recorded members have it. */
+  loggedIn(node: NodeName, server: Server): void {
+    const { recovered, data } = server;
+    if (recovered === null || !this.isProtected) return;
+    server.recovered = null;
+    let index = Math.min(recovered, data.records.length) - 1;
+    while (index >= 0 && data.records[index]?.commit == null) index -= 1;
+    const commit = data.records[index]?.commit;
+    if (commit == null || this.entries.some((entry) => this.#isSafeBy(entry, commit))) return;
+    this.report(
+      "I2",
+      `${node} shows commit ${commit.id} after a crash, which is on too few of the recorded members: ${this.#describe()}`,
+    );
+  }
+
   /** I1: nobody acknowledges once another can write on a newer timeline. */
   #checkSingle(node: NodeName, server: Server, backend: Backend, commit: Commit): void {
     const newest = this.#newest;
@@ -223,6 +238,7 @@ export class Checkers implements Observer {
     const ageMs = this.#engine.now - this.#renewedAt;
     this.#renewedAt = this.#engine.now;
     if (before === null || after.token === before.token) return;
+    if (after.state === "elected") this.#exposed = !this.isProtected;
     if (after.holder !== before.holder)
       this.#early = before.state === "serving" && ageMs < before.ttlMs * 0.98;
     this.trace(

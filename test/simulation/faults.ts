@@ -53,7 +53,7 @@ function powerOff(world: World, node: SimNode, plan: FaultPlan, wipe: boolean): 
   if (wipe) {
     postgres.data = null;
     postgres.retired = [];
-    host.files.clear();
+    if (plan.detail < 0.5) host.files.clear();
   }
   return () => {
     if (host.up) return;

@@ -28,6 +28,8 @@ export interface PostgresTraits {
 export interface Observer {
   /** A backend told its client that the commit is done. */
   acknowledged(node: NodeName, backend: Backend, commit: Commit): void;
+  /** A client session began: it sees what crash recovery made visible (P6). */
+  loggedIn(node: NodeName, server: Server): void;
   /** A server took up a new timeline. */
   promoted(node: NodeName, timeline: number, data: DataDirectory): void;
   /** A server accepts writes from now on. */

@@ -36,6 +36,8 @@ export class Server {
   replayed = 0;
   stopping = false;
   promoting = false;
+  /** Commits up to here were made visible by crash recovery, whoever else has them; null = there was none. */
+  recovered: number | null = null;
   /** The configuration as the postmaster (logins) and the startup process (upstream) have it. */
   admission: "everyone" | "replication" = "everyone";
   shownNames = "";
@@ -98,6 +100,7 @@ export class Server {
   #openPrimary(): void {
     const { data, postgres } = this;
     if (postgres.host.disk.full) return this.crash(true);
+    if (data.control === "in crash recovery") this.recovered = data.records.length;
     this.replayed = data.records.length;
     data.flushed = data.records.length;
     data.control = "in production";
@@ -220,6 +223,7 @@ export class Server {
     if (!this.accepting || this.stopping || this.admission !== "everyone") return null;
     const backend = new Backend(this, mode);
     this.backends.add(backend);
+    this.postgres.net.observer.loggedIn(this.node, this);
     return backend;
   }
 

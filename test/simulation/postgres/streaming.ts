@@ -53,6 +53,7 @@ export class WalSender {
     const { data } = this.server;
     if (!this.#open) return;
     if (this.diverged) {
+      if (this.#receiver.server.data.timeline !== data.timeline) return;
       this.#channel.send(() =>
         this.#receiver.process.deliver(() => this.#receiver.pretend(data.endOf(data.flushed))),
       );
@@ -178,10 +179,17 @@ export class WalReceiver {
     if (own.timeline > data.timeline) return refuse("the primary's highest timeline is behind");
     if (!diverged && common < data.oldest) return refuse("requested WAL segment has already been removed");
     if (diverged) {
-      // The start position is rounded down to a segment: within one a divergence goes unnoticed.
+      // The start position is rounded down to a segment: within one a divergence goes unnoticed, also on a timeline that
+      // ended: what was replayed past the fork is reported as flushed until the stream of that timeline is over.
       const start = own.end - (own.end % segmentBytes);
-      if (own.timeline !== data.timeline || start > data.endOf(data.flushed))
-        return refuse("requested starting point is not in this server's history");
+      const fork = data.histories.get(data.timeline)?.find(({ timeline }) => timeline === own.timeline);
+      const limit =
+        own.timeline === data.timeline
+          ? data.endOf(data.flushed)
+          : fork === undefined
+            ? -1
+            : Number(fork.endLsn);
+      if (start > limit) return refuse("requested starting point is not in this server's history");
     }
     const sender = new WalSender(there, this, this.upstream, common, diverged);
     const slot = this.upstream.slot === null ? undefined : data.slots.get(this.upstream.slot);
@@ -207,8 +215,13 @@ export class WalReceiver {
     server.received ??= server.data.end - (server.data.end % segmentBytes);
     this.#pretended = sender.diverged ? server.data.endOf(server.replayed) : null;
     this.reply();
-    this.process.after(0, () => sender.server.process.deliver(() => sender.send()));
-    if (sender.diverged) this.process.after(net.rng.between(500, 5000), () => this.close()); // replay finds an invalid record
+    if (!sender.diverged || sender.server.data.timeline === server.data.timeline)
+      this.process.after(0, () => sender.server.process.deliver(() => sender.send()));
+    if (sender.diverged) {
+      // Replay finds an invalid record, or the end of the older timeline is sent.
+      const old = sender.server.data.timeline !== server.data.timeline;
+      this.process.after(old ? net.rng.between(10, 100) : net.rng.between(500, 5000), () => this.close());
+    }
     this.#tick();
   }
 

@@ -1,0 +1,308 @@
+// Planted bugs: each replaces one piece of the program, or of the model where the program's adapter would have it, while it is
+// loaded. The checkers must find every one of them. `old` must be there exactly once.
+
+const agent = (file) => `src/agent/${file}.ts`;
+const cluster = (file) => `src/cluster/${file}.ts`;
+const model = (file) => `test/simulation/${file}.ts`;
+
+/** @type {Readonly<Record<string, {readonly what: string, readonly patches: readonly {file: string, old: string, new: string}[]}>>} */
+export const plants = {
+  "lease-from-reply": {
+    what: "the deadline counts from the reply to a renewal, not from before it was sent (P2)",
+    patches: [
+      {
+        file: agent("lease-keeper"),
+        old: "version: result.revision, deadline, bootOffset }",
+        new: "version: result.revision, deadline: instantAfter(clock.now(), heldForMs(lease.ttlMs)), bootOffset }",
+      },
+    ],
+  },
+  "early-observer": {
+    what: "an observer takes a lease for expired after nine tenths of its time (P2)",
+    patches: [
+      {
+        file: agent("lease-keeper"),
+        old: "lease.ttlMs * (1 + clockDrift) - seenMs",
+        new: "lease.ttlMs * 0.9 - seenMs",
+      },
+    ],
+  },
+  "no-guard": {
+    what: "no guard ends PostgreSQL at the deadline (P4)",
+    patches: [{ file: model("guard"), old: "this.#deadline = deadline;", new: "this.#deadline = null;" }],
+  },
+  "postmaster-only": {
+    what: "only the postmaster is killed: backends at work outlive it (P3)",
+    patches: [
+      {
+        file: model("postgres/postgres"),
+        old: "this.server?.crash(true);\n    for (const backend of [...this.orphans]) backend.end();",
+        new: "this.server?.crash(false);",
+      },
+    ],
+  },
+  "suspend-ignored": {
+    what: "time that the machine was suspended is not counted (P2)",
+    patches: [
+      { file: agent("lease-keeper"), old: "if (ms <= suspendMs) return;", new: "if (ms > 0) return;" },
+      { file: model("guard"), old: "- this.#bootOffset > suspendMs", new: "- this.#bootOffset > Infinity" },
+    ],
+  },
+  "ttl-counted-late": {
+    what: "a shorter ttl binds its holder only once the reply has come (P2)",
+    patches: [
+      {
+        file: agent("lease-keeper"),
+        old: "lease.ttlMs < this.#held.lease.ttlMs && deadline < this.#held.deadline",
+        new: "lease.ttlMs < 0 && deadline < this.#held.deadline",
+      },
+    ],
+  },
+  "late-release": {
+    what: "a release does not compare the renewal before it, so that a late one counts (P2)",
+    patches: [
+      {
+        file: agent("lease-keeper"),
+        old: "checks: [{ key: keys.lease, version }, ...also.checks]",
+        new: 'checks: lease.state === "released" ? also.checks : [{ key: keys.lease, version }, ...also.checks]',
+      },
+    ],
+  },
+  "no-compare-and-swap": {
+    what: "whoever writes the lease last has it (F4)",
+    patches: [
+      {
+        file: agent("lease-keeper"),
+        old: "checks: [{ key: keys.lease, version }, ...also.checks]",
+        new: "checks: also.checks",
+      },
+    ],
+  },
+  "postgres-first": {
+    what: "PostgreSQL is changed before the record (S1)",
+    patches: [
+      {
+        file: cluster("durability"),
+        old: "if (!mayFinish && record.length < durabilityEntryLimit)",
+        new: `if (!mayFinish && facts.applied?.names !== synchronousNames(wanted, facts))
+      return { kind: "apply", names: synchronousNames(wanted, facts) };
+    if (!mayFinish && record.length < durabilityEntryLimit)`,
+      },
+    ],
+  },
+  "record-replaced": {
+    what: "the new set is written in place of the old one, not beside it (S1)",
+    patches: [{ file: cluster("durability"), old: "entries: [...record, wanted]", new: "entries: [wanted]" }],
+  },
+  "no-barrier": {
+    what: "the old set is removed before the new one has what was acknowledged (S3)",
+    patches: [
+      {
+        file: cluster("durability"),
+        old: "if (!hasFlushed(goal, facts.standbys, facts.applied.barrier))",
+        new: "if (!hasFlushed(goal, facts.standbys, 0n as Lsn))",
+      },
+    ],
+  },
+  "record-without-lease": {
+    what: "the record is changed without comparing anything (S1)",
+    patches: [
+      {
+        file: agent("durability-keeper"),
+        old: `keeper.change((lease) => lease, {
+      checks: [{ key: keys.durability, version: cluster.durability.version }],
+      writes: durabilityWrites(entries),
+    });`,
+        new: `((result) => result.outcome === "committed")(
+      await this.#context.dcs.transact({ checks: [], writes: durabilityWrites(entries) }, 2000),
+    ); void keeper;`,
+      },
+    ],
+  },
+  "checkpointer-not-awaited": {
+    what: "commits are taken to wait before the checkpointer has read the configuration (S2)",
+    patches: [
+      {
+        file: model("postgres/apply-synchronous"),
+        old: 'if (names !== "" && !waited)',
+        new: "if (names.length < 0 && !waited)",
+      },
+    ],
+  },
+  "walsender-not-awaited": {
+    what: "walsenders with the old configuration still release commits (S2)",
+    patches: [
+      {
+        file: model("postgres/apply-synchronous"),
+        old: "const isWrong = (sender: WalSender): boolean => sender.loaded !== names;",
+        new: "const isWrong = (sender: WalSender): boolean => sender.loaded.length < 0;",
+      },
+      {
+        file: model("postgres/apply-synchronous"),
+        old: "if (change.dropSenders) await",
+        new: "if (change.dropSenders && names.length < 0) await",
+      },
+    ],
+  },
+  "unprotected-unrecorded": {
+    what: "writes go on without a standby before the record says so (degrade)",
+    patches: [
+      {
+        file: cluster("durability"),
+        old: "if (!mayFinish && record.length < durabilityEntryLimit)",
+        new: `if (wanted.required === 0 && facts.applied?.names !== "") return { kind: "apply", names: "" };
+    if (!mayFinish && record.length < durabilityEntryLimit)`,
+      },
+    ],
+  },
+  "names-after-promotion": {
+    what: "a new primary writes before it waits for anybody (P6)",
+    patches: [
+      {
+        file: cluster("durability"),
+        old: "if (latest !== undefined) return synchronousNames(latest, facts);",
+        new: 'if (latest !== undefined) return "";',
+      },
+    ],
+  },
+  "clients-after-crash": {
+    what: "after a crash clients are let in at once (P6)",
+    patches: [
+      {
+        file: agent("act-postgres"),
+        old: "await membership.setClosed(true);",
+        new: "await membership.setClosed(false);",
+      },
+    ],
+  },
+  "candidate-outside": {
+    what: "a node outside the recorded sets may be elected (I3)",
+    patches: [
+      {
+        file: cluster("candidates"),
+        old: "if (!protectedNow || isRecorded(durability.value, member)) ranked.push",
+        new: "if (!protectedNow || isRecorded(durability.value, member) || !protectedNow || true) ranked.push",
+      },
+    ],
+  },
+  "one-promise-too-few": {
+    what: "an election is won with one promise too few (F3)",
+    patches: [
+      {
+        file: cluster("durability"),
+        old: "return present + entry.required <= entry.members.length;",
+        new: "return present + entry.required < entry.members.length;",
+      },
+    ],
+  },
+  "record-not-compared": {
+    what: "a lease is taken without comparing the record that the promises were made under (F4)",
+    patches: [
+      {
+        file: agent("act-leadership"),
+        old: "checks: [{ key: keys.durability, version: action.recordVersion }],",
+        new: "checks: [],",
+      },
+      {
+        file: cluster("candidates"),
+        old: "ballot.recordVersion === recordVersion",
+        new: "ballot.recordVersion <= recordVersion",
+      },
+    ],
+  },
+  "timeline-ignored": {
+    what: "positions are compared without their timelines (F3)",
+    patches: [
+      {
+        file: cluster("candidates"),
+        old: "if (a.timeline !== b.timeline) return b.timeline - a.timeline;",
+        new: "",
+      },
+    ],
+  },
+  "promise-forgotten": {
+    what: "a promise does not outlive the agent (F2)",
+    patches: [{ file: agent("membership"), old: "await files.write(promiseFile, String(token));", new: "" }],
+  },
+  "old-token-followed": {
+    what: "who has promised a token still follows the holder of a lower one (F9)",
+    patches: [
+      { file: agent("observe"), old: "promised: context.membership.promised,", new: "promised: null," },
+      {
+        file: agent("lineage"),
+        old: "if (membership.promised !== null && membership.promised > token) return null;",
+        new: "void membership;",
+      },
+    ],
+  },
+  "promise-strands": {
+    what: "a holder does not raise its token to a promise above it (F9)",
+    patches: [
+      {
+        file: agent("lease-keeper"),
+        old: 'if (lease.state !== "serving" || promised <= lease.token) return lease.token;',
+        new: "if (promised >= 0) return lease.token;",
+      },
+    ],
+  },
+  "receiver-returns": {
+    what: "the password stays when a receiver is ended, so that one comes back (F2)",
+    patches: [
+      {
+        file: model("postgres/postgres"),
+        old: "configuration.credential = upstream !== null;",
+        new: "configuration.credential = true;",
+      },
+    ],
+  },
+  "received-trusted": {
+    what: "after a restart the position that the server shows is taken for the end of its WAL (F2)",
+    patches: [
+      {
+        file: model("postgres/instance"),
+        old: "lsn: toLsn(server.data.end) });\n      });",
+        new: "lsn: toLsn(server.position) });\n      });",
+      },
+    ],
+  },
+  "lineage-unproven": {
+    what: "a standby counts without proof that its WAL is the primary's (S5)",
+    patches: [
+      {
+        file: agent("lineage"),
+        old: "const configured = await instance.configuredUpstream();",
+        new: "if (token !== null) return token;\n  const configured = await instance.configuredUpstream();",
+      },
+    ],
+  },
+  "wiped-member-counts": {
+    what: "a node whose data was replaced goes on under its old incarnation (Words: Member)",
+    patches: [
+      {
+        file: agent("membership"),
+        old: "identity = await renewIncarnation(files, identity, random);",
+        new: "void renewIncarnation; void identity; void random; await Promise.resolve();",
+      },
+    ],
+  },
+  "timeline-reused": {
+    what: "the number of a promotion that was not finished is used again (I4, F4)",
+    patches: [
+      {
+        file: agent("act-leadership"),
+        old: "nextTimeline(highestTimeline(before))",
+        new: "nextTimeline(before.history.value.at(-1)?.newTimeline ?? (1 as Timeline)); void highestTimeline",
+      },
+    ],
+  },
+  "rewind-unsaved": {
+    what: "a rewind removes WAL that was not put aside (I6)",
+    patches: [
+      {
+        file: model("postgres/copying"),
+        old: "postgres.saved.push(beyond);\n    saved = true;",
+        new: "",
+      },
+    ],
+  },
+};
