@@ -133,6 +133,7 @@ export const processFaults = [
     },
     async after({ leader }) {
       await leader.endAgent();
+      await leader.startAgent(); // at once: an agent that stays away longer than the ttl is another fault
     },
   },
   {
