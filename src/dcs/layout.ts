@@ -86,6 +86,7 @@ const leaseSchema = z.object({
     })
     .nullable(),
   servingSince: wallTime.nullish().transform((at) => at ?? null),
+  registered: z.array(nodeName).nullish(),
 });
 
 const tagsSchema = z.object({
@@ -163,7 +164,13 @@ const historySchema = z.array(
 
 const durabilitySchema = z
   .array(
-    z.object({ token, primary: member, members: z.array(member).max(64), required: z.number().int().min(0), since: wallTime.nullish() }),
+    z.object({
+      token,
+      primary: member,
+      members: z.array(member).max(64),
+      required: z.number().int().min(0),
+      since: wallTime.nullish(),
+    }),
   )
   .max(durabilityHardLimit);
 
@@ -191,6 +198,8 @@ const moveOutcomeSchema = z.object({
   message: z.string(),
   at: wallTime,
 });
+
+const statusSchema = z.object({ optime: z.number().int().min(0) });
 
 const credentialSchema = z.object({ username: z.string(), password: z.string() });
 const secretsSchema = z.object({
@@ -266,8 +275,7 @@ export class StateDecoder {
       durability: read(keys.durability, (text) => durabilitySchema.parse(JSON.parse(text)), []),
       leaderLsn: read(
         keys.status,
-        (text): Lsn | null =>
-          BigInt(z.object({ optime: z.number().int().min(0) }).parse(JSON.parse(text)).optime) as Lsn,
+        (text): Lsn | null => BigInt(statusSchema.parse(JSON.parse(text)).optime) as Lsn,
         null,
       ).value,
       settings: read(keys.config, (text): string | null => text, null),
