@@ -250,7 +250,8 @@ function clusterIn(dir: string, host: DemoHost, remove: () => Promise<void>): Te
     addNode: async (name, tags) => addNode(await demo(), name, tags ?? {}, host),
     sql,
     set: async (patch) => {
-      const { api, state_dir } = nodeOf(await demo(), (await names())[0] ?? "");
+      const { leader } = await status();
+      const { api, state_dir } = nodeOf(await demo(), leader ?? (await names())[0] ?? "");
       const token = apiToken(state_dir);
       const response = await fetch(`${api}/config`, {
         method: "PATCH",

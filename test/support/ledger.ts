@@ -3,9 +3,10 @@ import { connectionUrl } from "../../src/demo/description.ts";
 import type { TestCluster } from "./cluster.ts";
 import { pause } from "./process.ts";
 
-/** One row that was acknowledged: its number, when (performance.now), and by which node. */
+/** One row that was acknowledged: its number, when it was sent and acknowledged (performance.now), and by which node. */
 export interface Acknowledged {
   readonly number: number;
+  readonly sentAt: number;
   readonly at: number;
   readonly node: string;
 }
@@ -22,6 +23,8 @@ export interface LedgerCheck {
 /** A client that writes unique numbers without end, walking the nodes' addresses whenever one does not take them. */
 export interface Ledger {
   readonly acknowledged: readonly Acknowledged[];
+  /** What a connection or a write failed with, as often as it did. */
+  readonly failures: readonly string[];
   /** The longest time without an acknowledgement since the mark, in milliseconds. */
   longestGap(): number;
   /** Begins a new measurement of the gap. */
@@ -52,6 +55,7 @@ export async function startLedger(
   const nodes = demo.nodes.filter((node) => options.only === undefined || node.name === options.only);
   const addresses = nodes.map((node) => ({ node: node.name, url: connectionUrl(demo, [node], null, true) }));
   const acknowledged: Acknowledged[] = [];
+  const failures: string[] = [];
   let next = first;
   let turn = Math.max(
     0,
@@ -74,11 +78,13 @@ export async function startLedger(
       while (state.running) {
         const number = next;
         next += 1; // a number whose outcome is unknown is never sent again
+        const sentAt = performance.now();
         await client.query(`insert into ${table} values ($1)`, [number]);
-        acknowledged.push({ number, at: performance.now(), node: address.node });
+        acknowledged.push({ number, sentAt, at: performance.now(), node: address.node });
         await pause(pauseMs);
       }
-    } catch {
+    } catch (error) {
+      failures.push(`${address.node}: ${error instanceof Error ? error.message : String(error)}`);
       await pause(retryMs);
     } finally {
       void client.end().catch(() => undefined);
@@ -94,6 +100,7 @@ export async function startLedger(
   cluster.afterScenario.push(stop);
   return {
     acknowledged,
+    failures,
     mark: () => {
       marked = performance.now();
     },

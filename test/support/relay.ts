@@ -14,11 +14,23 @@ export interface Relay {
   stop(): Promise<void>;
 }
 
-/** Starts a relay on a free port of 127.0.0.1 to a port of 127.0.0.1. */
-export async function startRelay(targetPort: number): Promise<Relay> {
+/** Where a relay listens, and whom its mode concerns. */
+export interface RelayOptions {
+  /** 127.0.0.1 when not given, or another address of the loopback network. */
+  readonly host?: string;
+  /** A free one when not given. */
+  readonly port?: number;
+  /** Connections it answers false for pass in every mode but refuse; asked again with every change of the mode. */
+  readonly concerns?: (client: Socket) => boolean;
+}
+
+/** Starts a relay to a port of 127.0.0.1. */
+export async function startRelay(targetPort: number, options: RelayOptions = {}): Promise<Relay> {
+  const { host = "127.0.0.1", concerns = () => true } = options;
   const pairs = new Set<{ client: Socket; target: Socket }>();
   let mode: RelayMode = "open";
   const apply = (pair: { client: Socket; target: Socket }): void => {
+    if (mode !== "open" && !concerns(pair.client)) return;
     if (mode === "hold") pair.client.unpipe(pair.target).pause();
     if (mode === "hold" || mode === "hold-replies") pair.target.unpipe(pair.client).pause();
   };
@@ -37,20 +49,20 @@ export async function startRelay(targetPort: number): Promise<Relay> {
     apply(pair);
   };
   const cut = (): void => {
-    for (const { client } of [...pairs]) client.destroy();
+    for (const { client } of [...pairs]) if (concerns(client)) client.destroy();
   };
   let server: Server = createServer(accept);
   const listen = (port: number): Promise<void> =>
     new Promise((resolve, reject) => {
       server = createServer(accept).once("error", reject);
-      server.listen(port, "127.0.0.1", resolve);
+      server.listen(port, host, resolve);
     });
   const close = (): Promise<void> =>
     new Promise((resolve) => {
       server.close(() => resolve());
-      cut();
+      for (const { client } of [...pairs]) client.destroy();
     });
-  await listen(0);
+  await listen(options.port ?? 0);
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the relay has no port");
   const { port } = address;
