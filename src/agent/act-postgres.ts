@@ -58,10 +58,31 @@ async function prepareToWrite(context: AgentContext, facts: PostgresFacts): Prom
   const { keeper, notebook, membership, durability } = context;
   const standing = keeper.standing();
   if (standing.kind !== "mine") throw new Fault("LOST_LEADERSHIP", "This node does not hold the lease.");
+  if (await wentBack(context))
+    throw new Fault("POSTGRES_START_FAILED", "The data was put back to an earlier state: it must not lead.", {
+      hint: "Let another node take over; or accept the loss: pgherd failover --to NODE --accept-loss.",
+    });
   notebook.synchronousNames = startingNames(context, standing.lease.token);
   durability.forget();
   const crashed = facts.kind === "stopped" && !facts.control.clusterState.startsWith("shut down");
   if (crashed && requiredIn(notebook.synchronousNames) > 0) await membership.setClosed(true);
+}
+
+/**
+ * Data that somebody put back to an earlier state is another member from here on: what this one acknowledged it may not
+ * have any more (Words: Member).
+ */
+async function wentBack(context: AgentContext): Promise<boolean> {
+  const { instance, membership, journal } = context;
+  if (!(await instance.dataWentBack())) return false;
+  const former = membership.member;
+  await membership.renew();
+  await instance.acceptData();
+  journal.event("member_renewed", true, "the data was put back to an earlier state: it counts as new", {
+    former,
+    member: membership.member,
+  });
+  return true;
 }
 
 /** Starts read-only. */
@@ -80,16 +101,15 @@ export async function beginStandby(
   const { instance, notebook, options, membership } = context;
   try {
     const streams = upstream !== null && mayStream(context.options.tags);
-    const address = streams ? upstreamAddress(context, upstream, provenFor) : null;
+    const proven = (await wentBack(context)) ? null : provenFor;
+    const address = streams ? upstreamAddress(context, upstream, proven) : null;
     notebook.startedToWrite = false;
     notebook.synchronousNames = "";
     await membership.setClosed(false);
     const outcome = await instance.startStandby(address, postgresSettings(context), options.startTimeoutMs);
     notebook.upstream = address === null ? null : upstream;
     notebook.proven =
-      address === null || provenFor === null || upstream === null
-        ? null
-        : { leader: upstream, token: provenFor };
+      address === null || proven === null || upstream === null ? null : { leader: upstream, token: proven };
     notebook.succeeded("start");
     context.journal.event("postgres_started", true, `PostgreSQL runs as standby (${outcome})`, {
       role: "standby",
@@ -149,7 +169,8 @@ export const ballot: Executor<{ kind: "ballot"; token: FencingToken }> = async (
   const { instance, notebook, membership, mirror, settings } = context;
   const state = await mirror.refresh(dcsTimeoutMs(settings().ttlMs));
   if (!isOpen(currentStanding(context)) || nextToken(currentToken(state)) !== action.token) return;
-  await membership.promise(action.token);
+  const released = state.lease.value?.state === "released";
+  await membership.promise(action.token, released ? "released" : "run-out");
   const position = await instance.stopReceiving(postgresSettings(context));
   notebook.upstream = null;
   notebook.proven = null;

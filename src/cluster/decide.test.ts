@@ -670,6 +670,24 @@ describe("what must not stay as it is", () => {
     expect(decide(plain({ standing: mine, postgres: stopped, initialization: "absent" })).rule).toBe("L-41");
   });
 
+  it("no cluster is founded anew on an old primary's data while a node with a newer timeline is there", () => {
+    const stopped: LocalPostgres = {
+      kind: "stopped",
+      systemIdentifier: identifier,
+      timeline: 2 as Timeline,
+      wasPrimary: true,
+      clean: true,
+      remnants: false,
+    };
+    const given = plain({ standing: { kind: "none" }, postgres: stopped, initialization: "absent" });
+    const own = [...given.cluster!.nodes.values()][0]!.value;
+    const newer = { ...own, name: "db2" as NodeName, systemIdentifier: identifier, timeline: 3 as Timeline };
+    expect(decide(given).action.kind).toBe("adopt");
+    expect(decide({ ...given, others: [{ record: newer, heardMs: 10 }] }).action.kind).toBe("alarm");
+    const level = { ...newer, timeline: 2 as Timeline };
+    expect(decide({ ...given, others: [{ record: level, heardMs: 10 }] }).action.kind).toBe("adopt");
+  });
+
   it("a node whose promotion failed lets others come first, then tries again", () => {
     const elected: Standing = { ...mine, lease: { ...lease, state: "elected" } };
     const given = plain({ standing: elected, postgres: standby });

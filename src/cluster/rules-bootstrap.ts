@@ -74,6 +74,18 @@ export const bootstrapRules: readonly Rule[] = [
     summary: "without a cluster, a node with a former primary's data founds it",
     answer: (view) => {
       if (!unfounded(view) || view.standing.kind === "mine" || view.postgres.kind !== "stopped") return null;
+      const { timeline, systemIdentifier } = view.postgres;
+      const ahead = view.others.find(
+        ({ record, heardMs }) =>
+          record.systemIdentifier === systemIdentifier &&
+          (record.timeline ?? 0) > timeline &&
+          heardMs <= awayAfterMs(view.policy.ttlMs),
+      );
+      if (ahead !== undefined) {
+        const message = `${ahead.record.name} has timeline ${ahead.record.timeline ?? 0} of this cluster, newer than ${timeline} here, and the DCS knows of no cluster`;
+        const hint = "Put the keys of the DCS back from a backup, or found the cluster on that node.";
+        return { action: { kind: "alarm", code: "NO_LEADER", message, hint }, why: message };
+      }
       if (view.postgres.wasPrimary)
         return { action: { kind: "adopt" }, why: "the data directory was a primary's" };
       const message = "the data directory was a standby's, and no primary of its cluster has registered";

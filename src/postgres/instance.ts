@@ -277,6 +277,15 @@ export interface PostgresInstance {
   synchronousState(): Promise<SynchronousState | null>;
   /** Writes the generated configuration and reloads; true when a restart is pending afterwards. */
   applySettings(settings: PostgresSettings): Promise<boolean>;
+  /**
+   * Whether the data of the stopped instance ends before what was noted of it: somebody put it back to an earlier state, so
+   * that this is a new incarnation of the member. May read WAL, which takes time after a crash; false while processes of the
+   * instance are left, and where nothing was noted. Stays true until `acceptData`.
+   * @throws Fault PROGRAM_FAILED, PROGRAM_TIMEOUT
+   */
+  dataWentBack(): Promise<boolean>;
+  /** The data is taken as it is, under a new incarnation that is recorded already. */
+  acceptData(): Promise<void>;
   /** Sets the data directory aside so that the next round finds it empty (reinit); the old is kept until proven (I6). */
   retireDataDirectory(): Promise<void>;
   /** Once this node streams again: deletes what was kept aside beyond the last one. */

@@ -32,15 +32,6 @@ import { newestTimeline, oldestWal, walDirectory } from "./wal.ts";
 export interface LocalPostgres extends PostgresInstance {
   /** The major version of the programs. @throws Fault BINARIES_MISSING */
   programsVersion(): Promise<number>;
-  /**
-   * Whether the data of the stopped instance ends before what was noted of it: somebody put it back to an earlier state, so
-   * that this is a new incarnation of the member. May read WAL, which takes time after a crash; false while processes of the
-   * instance are left, and where nothing was noted. Stays true until `acceptData`.
-   * @throws Fault PROGRAM_FAILED, PROGRAM_TIMEOUT
-   */
-  dataWentBack(): Promise<boolean>;
-  /** The data is taken as it is, under a new incarnation that is recorded already. */
-  acceptData(): Promise<void>;
 }
 
 /** Makes the adapter; it touches nothing until it is asked. @throws Fault CONFIG_INVALID */

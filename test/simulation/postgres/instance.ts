@@ -104,6 +104,8 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
     inspect,
     kill,
     follow,
+    dataWentBack: () => Promise.resolve(false),
+    acceptData: () => Promise.resolve(),
     configuredUpstream: async () => {
       await calls.pause(0.1);
       return postgres.data?.configuration.upstream ?? null;
