@@ -267,8 +267,10 @@ export interface PostgresInstance {
   syncSlots(wanted: ReadonlyMap<string, Lsn | null>): Promise<void>;
   /**
    * S2 on a running primary: writes the settings, reloads, and returns when a new session shows the value, every walsender
-   * has it, and, when commits begin to wait (from no names to some), a checkpoint requested after that has completed.
-   * `dropSenders`: ends the walsenders too, because a change of W alone cannot be seen in them.
+   * has it, and, when commits begin to wait (from no names to some), two checkpoints requested after that have completed.
+   * `dropSenders`: ends the walsenders too, because a change of W alone cannot be seen in them; where that could be hidden
+   * they are ended without being told. From some names to none, commits go on when the checkpointer reads it: at once, but
+   * only after a CHECKPOINT that is under way.
    * @returns the flushed end of WAL afterwards, which the barrier (S3) waits for
    * @throws Fault POSTGRES_UNREACHABLE, TIMEOUT
    */
