@@ -101,7 +101,9 @@ describe("the end of WAL", () => {
     const end = (await primary.instance.endOfWal())?.lsn ?? null;
     const received = await standby.instance.stopReceiving(plainSettings);
     expect(end).toBeGreaterThanOrEqual(received.lsn);
-    expect(await standby.instance.promote(2 as Timeline, plainSettings, 20_000)).toEqual({ forkLsn: received.lsn });
+    expect(await standby.instance.promote(2 as Timeline, plainSettings, 20_000)).toEqual({
+      forkLsn: received.lsn,
+    });
     // Recovery of the dead primary ends there too: the checkpoint it makes at once begins at that position, or on the next
     // page when the last record was torn.
     await primary.instance.startPrimary(plainSettings, 60_000);

@@ -180,7 +180,9 @@ describe("a primary and its copies", () => {
   });
 
   test("a number that is taken already is refused before anything changes", async () => {
-    await expect(c.instance.promote(timeline(3), plainSettings, 10_000)).rejects.toMatchObject({ code: "PROMOTION_FAILED" });
+    await expect(c.instance.promote(timeline(3), plainSettings, 10_000)).rejects.toMatchObject({
+      code: "PROMOTION_FAILED",
+    });
     expect((await c.facts()).inRecovery).toBe(true);
   });
 
