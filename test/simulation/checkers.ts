@@ -200,6 +200,11 @@ export class Checkers implements Observer {
     this.#checkLosses(node, server.data);
   }
 
+  /** I2 once more, on the primary that is left. */
+  atTheEnd(node: NodeName, data: DataDirectory): void {
+    this.#checkLosses(node, data);
+  }
+
   /** I2: what was acknowledged under protection is in the WAL of whoever can write. */
   #checkLosses(node: NodeName, data: DataDirectory): void {
     const lost = this.#acknowledged.filter(({ commit }) => !data.holds(commit));

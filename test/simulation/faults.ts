@@ -6,6 +6,7 @@ import type { World } from "./world.ts";
 
 /** One thing that goes wrong, as drawn: when, what, to whom, for how long, and a number for its own details. */
 export interface FaultPlan {
+  /** Milliseconds after the cluster is whole for the first time. */
   readonly at: number;
   readonly kind: FaultKind;
   /** The leader of that moment, a standby, or any node by number. */
@@ -251,16 +252,16 @@ export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
   const names = (Object.keys(odds) as FaultKind[]).filter((kind) => !traits.calm || kind in calmLimits);
   // Each life has its own favourites: some faults come often, many not at all.
   const weights = names.map((kind) => odds[kind][0] * (rng.chance(0.5) ? rng.magnitude(0.2, 5) : 0.02));
-  const count = 3 + rng.below(traits.calm ? 12 : 14);
+  const count = 3 + rng.below(traits.calm ? 12 : 25);
   const plans: FaultPlan[] = [];
-  const length = traits.lengthMs - 60_000;
+  const length = traits.lengthMs - 40_000;
   // Some come in bursts: one right after the other is worse than both apart.
-  let at = 42_000;
+  let at = 0;
   for (let index = 0; index < count; index += 1) {
     const kind = weighted(rng, names, weights);
     const [, low, high] = odds[kind];
     const limit = traits.calm ? Math.min(high, calmLimits[kind] ?? 0) : high;
-    at += rng.chance(0.4) ? rng.magnitude(1, 3000) : (rng.next() * 2 * (length - 42_000)) / count;
+    at += rng.chance(0.4) ? rng.magnitude(1, 3000) : (rng.next() * 2 * length) / count;
     plans.push({
       at,
       kind,
@@ -292,12 +293,13 @@ export class Faults {
 
   /** Plans all of them. @returns when the last one has ended */
   begin(plans: readonly FaultPlan[]): number {
-    let end = this.#world.engine.now;
+    const { engine } = this.#world;
+    let end = 0;
     for (const plan of plans) {
       end = Math.max(end, plan.at + plan.ms);
-      this.#world.engine.after(plan.at - this.#world.engine.now, () => this.#strike(plan));
+      engine.after(plan.at, () => this.#strike(plan));
     }
-    return end + 1;
+    return engine.now + end + 1;
   }
 
   #strike(plan: FaultPlan): void {

@@ -33,7 +33,7 @@ export async function shrink(found: Life, scenario: string | null): Promise<Shru
   const [violation] = found.violations;
   const drawn = drawFaults(seed, drawTraits(seed, scenario));
   let best = found;
-  let kept = drawn.map((_plan, index) => index).filter((index) => drawn[index]!.at <= violation!.at);
+  let kept = drawn.map((_plan, index) => index);
   const attempt = async (faults: readonly number[]): Promise<boolean> => {
     const life = await runSeed(seed, { scenario, faults });
     if (life.violations[0]?.invariant !== violation!.invariant) return false;

@@ -89,7 +89,7 @@ function drawClient(rng: Rng, index: number): ClientTraits {
   const mode: SynchronousCommit = index === 0 ? "on" : rng.pick(["on", "on", "on", "local", "off"]);
   return {
     mode,
-    thinkMs: rng.magnitude(20, 600),
+    thinkMs: rng.magnitude(60, 3000),
     bytes: [100, rng.magnitude(200, 60_000)],
     long: rng.chance(0.5) ? 0 : rng.magnitude(0.005, 0.1),
     longMs: rng.magnitude(200, 5000),

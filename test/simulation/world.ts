@@ -14,6 +14,8 @@ import { SimStore } from "./store.ts";
 
 /** How long a new cluster may take until all of its nodes stream. */
 const formationMs = 40_000;
+/** How long the same may take after the last fault: copies are tried again after seconds. */
+const wholeMs = 60_000;
 
 export interface LifeOptions {
   readonly seed: number;
@@ -110,15 +112,14 @@ export class World {
   async run(): Promise<void> {
     const { traits, faults, endMs } = this.#options;
     for (const node of this.nodes) this.engine.after(this.rng.between(0, 1500), () => node.start());
-    await this.engine.run(formationMs);
+    const apart = await this.#untilWhole(formationMs);
     if (this.#ended()) return;
-    const apart = this.#notStreaming();
     if (apart !== null) this.checkers.report("I5", `${formationMs / 1000} s after the start ${apart}`);
     if (this.#ended()) return;
+    await this.engine.run(this.engine.now + 2000);
     const changesBefore = this.checkers.holderChanges;
     const plan = new Faults(this);
-    const faultsEnd = plan.begin(faults);
-    const healed = Math.max(faultsEnd, this.engine.now);
+    const healed = plan.begin(faults);
     await this.engine.run(Math.min(healed, endMs ?? Infinity));
     if (this.#ended() || endMs !== undefined) return;
     plan.healAll();
@@ -128,26 +129,43 @@ export class World {
         "needless failover",
         "the lease changed hands although every fault stayed below the tolerance",
       );
+    const primary = this.nodes.find(
+      ({ postgres }) => postgres.server?.role === "primary" && postgres.server.accepting,
+    );
+    if (!this.#ended() && primary?.postgres.data != null)
+      this.checkers.atTheEnd(primary.name, primary.postgres.data);
+  }
+
+  /** Runs until every node is there, for at most `ms`. @returns what is still missing; null = nothing */
+  async #untilWhole(ms: number): Promise<string | null> {
+    const end = this.engine.now + ms;
+    for (;;) {
+      const apart = this.#notStreaming();
+      if (apart === null || this.engine.now >= end || this.#ended()) return apart;
+      await this.engine.run(this.engine.now + 500);
+    }
   }
 
   /** I5: once the faults have stopped, a writable primary within 3 x ttl, then all nodes whole. */
   async #checkRecovery(since: number): Promise<void> {
     const { traits, engine, checkers } = this;
     const { recoveryMs, promotionMs } = traits.postgres;
-    // What PostgreSQL itself takes is not the protocol's.
-    const allowance = recoveryMs[1] * 2 + promotionMs[1] + 5000;
-    await engine.run(since + 3 * traits.ttlMs + allowance + 5000);
+    // What PostgreSQL itself takes, and until a client has found the new primary, is not the protocol's.
+    const allowance = recoveryMs[1] * 2 + promotionMs[1] + 15_000;
+    const end = since + 3 * traits.ttlMs + allowance;
+    while (this.counts.lastAcknowledged <= since && engine.now < end && !this.#ended())
+      await engine.run(engine.now + 500);
     if (this.#ended()) return;
-    const quiet = engine.now - this.counts.lastAcknowledged;
-    if (quiet > 8000 && checkers.canElect() && !this.#blockedAsAsked())
+    if (this.counts.lastAcknowledged <= since && checkers.canElect() && !this.#blockedAsAsked())
       checkers.report(
         "I5",
-        `no write for ${seconds(quiet)} although all faults stopped at ${seconds(since)}`,
+        `no write for ${seconds(engine.now - since)} although all faults stopped at ${seconds(since)}`,
       );
-    await engine.run(since + 60_000);
     if (this.#ended()) return;
-    const apart = this.#notStreaming();
-    if (apart !== null && checkers.canElect()) checkers.report("I5", `60 s after the last fault ${apart}`);
+    const apart = await this.#untilWhole(since + wholeMs - engine.now);
+    if (this.#ended()) return;
+    if (apart !== null && checkers.canElect())
+      checkers.report("I5", `${wholeMs / 1000} s after the last fault ${apart}`);
   }
 
   /** Whether writes stand still because somebody wanted it so. */
