@@ -18,7 +18,7 @@ import { openDcs } from "./dcs/open.ts";
 import { HookRunner } from "./notify/hooks.ts";
 import { disableServiceStart, findServiceFor } from "./postgres/debian.ts";
 import { createLocalPostgres } from "./postgres/local-instance.ts";
-import { measureStop } from "./postgres/stop-time.ts";
+import { StopTime } from "./postgres/stop-time.ts";
 import { systemClock } from "./system/clock.ts";
 import { systemRandom } from "./system/random.ts";
 import { systemTimers, type Timer } from "./system/timers.ts";
@@ -71,64 +71,69 @@ async function runAgent(file: string): Promise<number> {
   const log = createLog(config);
   const binDir = findBinDir(config, process.env);
   await keepDebianAway(config, log);
-  tellSupervisor({
-    guard: {
-      socketPath: join(config.stateDir, supervisorSocket),
-      dataDir: config.dataDir,
-      logFile: join(config.stateDir, "guard.log"),
-    },
-  });
   const dcs = await openDcs(config, {
     clock: systemClock,
     timers: systemTimers,
     logger: { info: (fields, text) => log("debug", "dcs", { ...fields, text }) },
   });
-  const stopMs = await measureStop(systemClock, systemTimers);
-  log("info", "stop.measured", { ms: Math.round(stopMs) });
-  const daemon = await startAgent({
-    config,
-    dcs,
-    createInstance: (secrets) =>
-      createLocalPostgres({
-        dataDir: config.dataDir,
-        stateDir: config.stateDir,
-        binDir,
-        configDir: config.postgresql.configDir,
-        port: config.postgresql.port,
-        listenAddresses: config.postgresql.listen,
-        socketDir: config.postgresql.socketDir,
-        node: config.node,
-        clusterName: config.cluster,
-        secrets,
-        clock: systemClock,
-        timers: systemTimers,
-        log: (event, fields) => log("info", event, fields),
-      }),
-    agentVersion: ownVersion(),
-    guard: createGuards(config, stopMs, log),
-    stopMs,
-    peers: createPeers(systemTimers),
-    supervisorPid: supervisorPid(),
-    reloadConfig: () => loadNodeConfig(file, process.env),
-    clock: systemClock,
-    timers: systemTimers,
-    random: systemRandom,
-    log,
-  });
-  const hooks = new HookRunner(
-    config.hooks.map((hook) => ({ ...hook, events: hook.events ?? [] })),
-    {
-      cluster: config.cluster,
-      node: config.node,
-      facts: () => hookFacts(daemon),
+  const stop = await StopTime.measure(systemClock, systemTimers);
+  const stopMs = (): number => stop.ms;
+  try {
+    log("info", "stop.measured", { ms: Math.round(stopMs()) });
+    const daemon = await startAgent({
+      config,
+      dcs,
+      createInstance: (secrets) =>
+        createLocalPostgres({
+          dataDir: config.dataDir,
+          stateDir: config.stateDir,
+          binDir,
+          configDir: config.postgresql.configDir,
+          port: config.postgresql.port,
+          listenAddresses: config.postgresql.listen,
+          socketDir: config.postgresql.socketDir,
+          node: config.node,
+          clusterName: config.cluster,
+          secrets,
+          clock: systemClock,
+          timers: systemTimers,
+          log: (event, fields) => log("info", event, fields),
+        }),
+      agentVersion: ownVersion(),
+      guard: createGuards(config, stopMs, log),
+      stopMs,
+      peers: createPeers(systemTimers),
+      supervisorPid: supervisorPid(),
+      reloadConfig: () => loadNodeConfig(file, process.env),
+      clock: systemClock,
       timers: systemTimers,
-      log: (event, fields) => log("warn", event, fields),
-    },
-  );
-  daemon.journal.subscribe((item) => {
-    if (item.kind === "event") hooks.offer(item.event);
-  });
-  return serve(config, daemon, signals, log);
+      random: systemRandom,
+      log,
+    });
+    tellSupervisor({
+      guard: {
+        socketPath: join(config.stateDir, supervisorSocket),
+        dataDir: config.dataDir,
+        logFile: join(config.stateDir, "guard.log"),
+      },
+    });
+    const hooks = new HookRunner(
+      config.hooks.map((hook) => ({ ...hook, events: hook.events ?? [] })),
+      {
+        cluster: config.cluster,
+        node: config.node,
+        facts: () => hookFacts(daemon),
+        timers: systemTimers,
+        log: (event, fields) => log("warn", event, fields),
+      },
+    );
+    daemon.journal.subscribe((item) => {
+      if (item.kind === "event") hooks.offer(item.event);
+    });
+    return await serve(config, daemon, signals, log);
+  } finally {
+    stop.close();
+  }
 }
 
 /** How long what was told to end may take until it can do so in order. */
@@ -217,7 +222,7 @@ async function serve(config: NodeConfig, daemon: Daemon, signals: Signals, log: 
 }
 
 /** The guard of this node, started when none is there, and the one in the supervisor. */
-function createGuards(config: NodeConfig, stopMs: number, log: Log): Guards {
+function createGuards(config: NodeConfig, stopMs: () => number, log: Log): Guards {
   const { stateDir, dataDir } = config;
   const on = { clock: systemClock, timers: systemTimers, log };
   const socketPath = join(stateDir, guardSocket);

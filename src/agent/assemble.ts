@@ -35,7 +35,7 @@ export interface AgentParts {
   readonly agentVersion: string;
   readonly guard: GuardPort;
   /** What ending a family of processes took on this machine, in milliseconds (P3). */
-  readonly stopMs: number;
+  readonly stopMs: () => number;
   readonly files: StateFiles;
   readonly peers: Peers;
   /** Told after every round; says where the agent and its guard are found. */

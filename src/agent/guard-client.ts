@@ -29,11 +29,11 @@ const triesPerStart = 20;
 /** Starts in vain before it is said that there is no guard. */
 const startsUntilAlarm = 5;
 /** A guard is asked for an answer this often when there is nothing else to tell it. */
-const lookMs = 500;
+const lookMs = 250;
 /** A guard that has not answered for this long does not count as alive. */
 const answerMs = 500;
 /** After this long without an answer it is replaced: it is frozen, and would not see a deadline pass. */
-const frozenMs = 1500;
+const frozenMs = 700;
 /** The pause before that, in which answers are read that came while this process itself stood still. */
 const confirmMs = 100;
 

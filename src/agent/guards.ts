@@ -12,7 +12,7 @@ export interface GuardsOptions {
   readonly supervisor: ((heard: () => void) => GuardClient) | null;
   readonly dataDir: string;
   /** What ending a family of processes took on this machine, in milliseconds. */
-  readonly stopMs: number;
+  readonly stopMs: () => number;
   readonly clock: Clock;
 }
 
@@ -68,7 +68,7 @@ export class Guards implements GuardPort {
     const now = this.#options.clock.now();
     this.#missingSince = alive ? null : (this.#missingSince ?? now);
     const forMs = this.#missingSince === null ? 0 : elapsedMs(this.#missingSince, now);
-    return { alive, forMs, stopMs: this.#options.stopMs, refusal: null };
+    return { alive, forMs, stopMs: this.#options.stopMs(), refusal: null };
   }
 
   isArmed(): boolean {

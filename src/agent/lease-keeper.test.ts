@@ -85,7 +85,7 @@ describe("LeaseKeeper", () => {
       timers: systemTimers,
       self: name as NodeName,
       ttlMs: () => ttlMs,
-      stopMs: 20,
+      stopMs: () => 20,
       mayRenew: () => guarded,
       onDeadline: (deadline) => deadlines.push(deadline),
       wake: () => undefined,

@@ -26,7 +26,7 @@ export interface LeaseKeeperOptions {
   readonly self: NodeName;
   readonly ttlMs: () => number;
   /** What ending PostgreSQL took on this machine: a part of the deadline (P3). */
-  readonly stopMs: number;
+  readonly stopMs: () => number;
   /** Whether the lease may be renewed now: not while no guard would see its new deadline (P4). */
   readonly mayRenew: () => boolean;
   /**
@@ -92,7 +92,7 @@ export class LeaseKeeper {
       return {
         kind: "mine-lapsed",
         lease,
-        openMs: Math.max(0, seenMs - heldForMs(lease.ttlMs, this.#options.stopMs)),
+        openMs: Math.max(0, seenMs - heldForMs(lease.ttlMs, this.#options.stopMs())),
       };
     const remainingMs = lease.ttlMs * (1 + clockDrift) - seenMs;
     return remainingMs > 0
@@ -195,7 +195,7 @@ export class LeaseKeeper {
     this.#sent = lease.renewal;
     const sent = clock.now();
     const bootOffset = clock.bootMs() - sent;
-    const deadline = instantAfter(sent, heldForMs(lease.ttlMs, this.#options.stopMs));
+    const deadline = instantAfter(sent, heldForMs(lease.ttlMs, this.#options.stopMs()));
     // From the moment a shorter ttl is sent, the deadline is at most that of the shorter (P2).
     if (this.#held !== null && lease.ttlMs < this.#held.lease.ttlMs && deadline < this.#held.deadline)
       this.#hold({ ...this.#held, deadline });

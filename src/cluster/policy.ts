@@ -29,8 +29,8 @@ export interface Policy {
 /** Observers add, holders subtract this share of the ttl: the bound on the difference of two clocks' rates (P2). */
 export const clockDrift = 0.01;
 
-/** PostgreSQL under load has more and busier processes than what was measured. */
-const stopSafety = 3;
+/** PostgreSQL under load has more and busier processes than what was measured, and the machine may be busier by then. */
+const stopSafety = 2;
 
 /**
  * What ending every process of PostgreSQL may take (P3): part of the deadline, so that the last one is gone when an observer may

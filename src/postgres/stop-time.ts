@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import type { Clock } from "../system/clock.ts";
-import type { Timers } from "../system/timers.ts";
+import type { Timer, Timers } from "../system/timers.ts";
 import { elapsedMs } from "../values/time.ts";
 import { killInstance, processFacts } from "./processes.ts";
 
@@ -9,13 +9,58 @@ const children = 30;
 const rounds = 3;
 /** The whole family is there within this time, or is measured as far as it has got. */
 const startLimitMs = 2000;
+/** A machine that is not busy takes less than this: a longer one is measured again, after waits that double. */
+const calmMs = 50;
+const firstWaitMs = 5000;
+const longestWaitMs = 300_000;
+
+/** What a stop takes on this machine as it was measured last: at the start of the agent, and again when it was busy then. */
+export class StopTime {
+  readonly #clock: Clock;
+  readonly #timers: Timers;
+  #ms: number;
+  #timer: Timer | null = null;
+  #closed = false;
+
+  private constructor(clock: Clock, timers: Timers, ms: number) {
+    this.#clock = clock;
+    this.#timers = timers;
+    this.#ms = ms;
+    this.#again(firstWaitMs);
+  }
+
+  /** @throws Fault POSTGRES_STOP_FAILED */
+  static async measure(clock: Clock, timers: Timers): Promise<StopTime> {
+    return new StopTime(clock, timers, await measureStop(clock, timers));
+  }
+
+  /** Milliseconds. */
+  get ms(): number {
+    return this.#ms;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  #again(waitMs: number): void {
+    if (this.#ms <= calmMs || this.#closed) return;
+    this.#timer = this.#timers.after(waitMs, () => {
+      void measureStop(this.#clock, this.#timers)
+        .then((ms) => (this.#ms = ms))
+        .catch(() => undefined) // the figure that is known stays
+        .finally(() => this.#again(Math.min(longestWaitMs, waitMs * 2)));
+    });
+  }
+}
 
 /**
  * What ending every process of an instance takes on this machine now (P3): families of processes that only wait are started and
  * ended by the very code that ends PostgreSQL; the longest of a few.
  * @returns milliseconds @throws Fault POSTGRES_STOP_FAILED
  */
-export async function measureStop(clock: Clock, timers: Timers): Promise<number> {
+async function measureStop(clock: Clock, timers: Timers): Promise<number> {
   let longest = 0;
   for (let round = 0; round < rounds; round += 1) {
     const child = spawn("/bin/sh", ["-c", `${"sleep 60 & ".repeat(children)} echo; wait`], {

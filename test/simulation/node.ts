@@ -60,7 +60,7 @@ export class SimNode {
       createInstance: () => simulatedInstance(this.postgres, process),
       agentVersion: "0.0.0-simulated",
       guard: this.guards.port(process),
-      stopMs,
+      stopMs: () => stopMs,
       files: host.stateFiles(process),
       peers: this.#peers(process),
       onRound: () => undefined,
