@@ -151,7 +151,9 @@ export const promote: Executor<{ kind: "promote"; timeline: Timeline }> = async 
     timeline: action.timeline,
     ms: Math.round(elapsedMs(started, clock.now())),
   });
-  // Others can be rewound only after the new timeline is in the control file (before PostgreSQL 16); nobody waits for it.
+  // Others can be rewound only after the new timeline is in the control file. From PostgreSQL 15 on whoever needs it asks for
+  // the checkpoint: one at once would keep the checkpointer from letting commits go that wait for a dead standby (S2).
+  if ((context.mirror.state?.nodes.get(context.options.node)?.value.serverVersion ?? 0) >= 150_000) return;
   void instance.checkpoint(600_000).catch((thrown: unknown) => {
     context.log("warn", "postgres.checkpoint_failed", { message: String(thrown) });
   });

@@ -1,5 +1,5 @@
 import { bestStreamingStandby, mayStream } from "../cluster/candidates.ts";
-import { requiredIn } from "../cluster/durability.ts";
+import { requiredIn, standbyNames } from "../cluster/durability.ts";
 import { currentToken } from "../cluster/state.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import { Fault } from "../values/fault.ts";
@@ -104,7 +104,7 @@ export async function beginStandby(
     const proven = (await wentBack(context)) ? null : provenFor;
     const address = streams ? upstreamAddress(context, upstream, proven) : null;
     notebook.startedToWrite = false;
-    notebook.synchronousNames = "";
+    notebook.synchronousNames = standbyNames(context.settings().durability);
     await membership.setClosed(false);
     const outcome = await instance.startStandby(address, postgresSettings(context), options.startTimeoutMs);
     notebook.upstream = address === null ? null : upstream;
@@ -131,7 +131,7 @@ export const follow: Executor<{ kind: "follow"; upstream: NodeName | null }> = a
   const provenFor = action.upstream === null ? null : await proveLineage(context, action.upstream);
   const address = action.upstream === null ? null : upstreamAddress(context, action.upstream, provenFor);
   if (action.upstream !== null && address === null) return;
-  notebook.synchronousNames = "";
+  notebook.synchronousNames = standbyNames(context.settings().durability);
   await instance.follow(address, postgresSettings(context));
   notebook.upstream = action.upstream;
   notebook.proven =

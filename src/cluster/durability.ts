@@ -142,6 +142,14 @@ export function namesToStartWith(facts: Omit<DurabilityFacts, "applied">): strin
   return facts.policy.mode === "strict" ? nobody : "";
 }
 
+/**
+ * What a standby holds: not empty, so that its checkpointer and walsenders know already that commits wait when it is promoted,
+ * and no checkpoint stands in the way (S2, P6). It acknowledges nothing itself.
+ */
+export function standbyNames(policy: DurabilityPolicy): string {
+  return policy.mode === "async" ? "" : nobody;
+}
+
 /** How many of an entry's members must be waited for; read back from the names, since W is not visible elsewhere. */
 export function requiredIn(names: string): number {
   return Number(/^(?:ANY|FIRST) (\d+) /.exec(names)?.[1] ?? 0);
