@@ -17,6 +17,8 @@ import { loadNodeConfig } from "./config/node-file.ts";
 import { openDcs } from "./dcs/open.ts";
 import { HookRunner } from "./notify/hooks.ts";
 import { disableServiceStart, findServiceFor } from "./postgres/debian.ts";
+import type { DiskWatch } from "./postgres/disk.ts";
+import { watchDisk } from "./postgres/disk-watch.ts";
 import { createLocalPostgres } from "./postgres/local-instance.ts";
 import { StopTime } from "./postgres/stop-time.ts";
 import { systemClock } from "./system/clock.ts";
@@ -99,6 +101,7 @@ async function runAgent(file: string): Promise<number> {
           timers: systemTimers,
           log: (event, fields) => log("info", event, fields),
         }),
+      watchDisk: (reserveBytes) => watchVolumes(config, reserveBytes, log),
       agentVersion: ownVersion(),
       guard: createGuards(config, stopMs, log),
       stopMs,
@@ -261,6 +264,17 @@ async function keepDebianAway(config: NodeConfig, log: Log): Promise<void> {
   if (service === null || service.start === "disabled") return;
   log("warn", "debian.service_disabled", { unit: service.unit, start_conf: service.startConf });
   await disableServiceStart(service, join(config.stateDir, "kept-config"));
+}
+
+function watchVolumes(config: NodeConfig, reserveBytes: () => number, log: Log): DiskWatch {
+  return watchDisk({
+    dataDir: config.dataDir,
+    stateDir: config.stateDir,
+    reserveBytes,
+    clock: systemClock,
+    timers: systemTimers,
+    log: (event, fields) => log("warn", event, fields),
+  });
 }
 
 function createLog(config: NodeConfig): Log {

@@ -273,7 +273,7 @@ async function settleMove(context: AgentContext, code: FaultCode, message: strin
 }
 
 /** Releases the lease with the end of WAL (P7, F1): from here only F4 makes a new holder. */
-async function release(
+export async function release(
   context: AgentContext,
   kind: ReleaseFacts["kind"],
   candidate: NodeName | null,

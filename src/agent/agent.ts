@@ -12,6 +12,7 @@ import { Changes } from "./changes.ts";
 import type { AgentContext } from "./context.ts";
 import type { Executor } from "./execution.ts";
 import { executors } from "./executors.ts";
+import { GrayWatch } from "./gray.ts";
 import { NodeNameClaim, nameInUse } from "./node-name.ts";
 import { buildView } from "./observe.ts";
 import type { RecordKeeper } from "./record.ts";
@@ -32,6 +33,7 @@ export class Agent {
   readonly #record: RecordKeeper;
   readonly #upkeep: Upkeep;
   readonly #changes: Changes;
+  readonly #gray: GrayWatch;
   readonly #onRound: () => void;
   #facts: PostgresFacts | null = null;
   #view: View | null = null;
@@ -52,6 +54,7 @@ export class Agent {
     this.#record = record;
     this.#upkeep = upkeep;
     this.#changes = new Changes(context);
+    this.#gray = new GrayWatch(context);
     this.#onRound = onRound;
     this.#lastRound = context.clock.now();
   }
@@ -144,17 +147,18 @@ export class Agent {
   }
 
   async #round(): Promise<void> {
-    const { instance, clock, secrets, mirror, notebook } = this.#context;
+    const { clock, secrets, mirror, notebook } = this.#context;
     const shared = mirror.entry(keys.secrets);
     if (shared !== undefined) await secrets.adopt(shared.value);
     const wasIdle = notebook.operation === null;
-    const facts = await instance.inspect();
+    const facts = await this.#gray.inspect();
     this.#facts = facts;
     const view = buildView(this.#context, facts);
     this.#view = view;
     const decision = decide(view);
     this.#decision = decision;
     this.#changes.notice(view);
+    this.#gray.notice(view);
     this.#watchName();
     this.#act(decision, view);
     const readOnly =
@@ -200,7 +204,8 @@ export class Agent {
     if (steady.has(action.kind) || this.#isSettled(action, view)) return;
     if (!this.#running) return; // a round that was under way when the agent was told to end
     if (notebook.operation !== null) {
-      if (action.kind !== "fence" || notebook.operation.kind === "fence") return;
+      const urgent = action.kind === "fence" || action.kind === "step-down";
+      if (!urgent || notebook.operation.kind === action.kind) return;
       notebook.operation.abort.abort();
     }
     this.#begin(decision, at);

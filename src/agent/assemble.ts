@@ -1,6 +1,7 @@
 import { parseClusterSettings, type ClusterSettings } from "../config/cluster-settings.ts";
 import type { NodeConfig } from "../config/node-config.ts";
 import type { Dcs } from "../dcs/dcs.ts";
+import { unwatchedDisk, type DiskWatch } from "../postgres/disk.ts";
 import type { PostgresInstance } from "../postgres/instance.ts";
 import type { PostgresSecrets } from "../postgres/options.ts";
 import type { Clock } from "../system/clock.ts";
@@ -32,6 +33,8 @@ export interface AgentParts {
   readonly config: NodeConfig;
   readonly dcs: Dcs;
   readonly createInstance: (secrets: () => PostgresSecrets) => PostgresInstance;
+  /** Begins to watch the volumes; without it nothing is known of them. `reserveBytes`: the reserve they should hold. */
+  readonly watchDisk?: (reserveBytes: () => number) => DiskWatch;
   readonly agentVersion: string;
   readonly guard: GuardPort;
   /** What ending a family of processes took on this machine, in milliseconds (P3). */
@@ -93,6 +96,8 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     log: (event, fields) => log("info", event, fields),
   });
   const instance = parts.createInstance(() => secrets.required());
+  const disk = parts.watchDisk?.(() => settings().diskReserveBytes) ?? unwatchedDisk;
+  disk.onChange(wake);
   const context: AgentContext = {
     get options() {
       return options;
@@ -102,6 +107,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     keeper,
     guard,
     instance,
+    disk,
     notebook,
     secrets,
     files,
@@ -152,6 +158,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
   });
   instance.onPostmasterExit(() => {
     log("info", "postgres.exit", {});
+    disk.look();
     agent.wake();
   });
   guard.open(() => {
@@ -180,6 +187,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       keeper.close();
       durability.close();
       mirror.close();
+      disk.close();
       if (postgres === "keep") instance.detach();
       guard.close(dead);
       await journal.flush();

@@ -2,6 +2,7 @@ import type { ClusterEvent, DecisionRecord, EventName } from "../cluster/decisio
 import type { Tags } from "../cluster/records.ts";
 import type { ClusterSettings } from "../config/cluster-settings.ts";
 import type { Dcs } from "../dcs/dcs.ts";
+import type { DiskWatch } from "../postgres/disk.ts";
 import type { PostgresInstance } from "../postgres/instance.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Random } from "../system/random.ts";
@@ -79,6 +80,7 @@ export interface AgentContext {
   readonly keeper: LeaseKeeper;
   readonly guard: GuardPort;
   readonly instance: PostgresInstance;
+  readonly disk: DiskWatch;
   readonly notebook: Notebook;
   readonly secrets: SecretStore;
   readonly membership: Membership;

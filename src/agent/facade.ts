@@ -94,13 +94,14 @@ export class AgentFacade implements AgentService {
   }
 
   local(): LocalPicture {
-    const { clock, keeper, settings } = this.#context;
+    const { clock, disk, keeper, settings } = this.#context;
     const now = clock.now();
     const standing = keeper.standing();
     const { paused, ttlMs } = settings();
     return {
       record: this.#record.latest ?? this.#record.build({ kind: "empty" }),
       postgres: this.#agent.facts,
+      disk: disk.facts(),
       leads: standing.kind === "mine" && standing.lease.state === "serving",
       loopAgeMs: elapsedMs(this.#agent.lastRound, now),
       dcsAgeMs: this.#dcsAgeMs(now),

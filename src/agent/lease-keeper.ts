@@ -62,6 +62,7 @@ export class LeaseKeeper {
   #closed = false;
   /** A renewal was not made because nothing would have ended PostgreSQL at its deadline. */
   #refused = false;
+  #lapsing = false;
   /** The highest renewal number ever sent: no two writes of this keeper look alike, so that a late one is told apart (P2). */
   #sent = 0;
 
@@ -105,6 +106,24 @@ export class LeaseKeeper {
     void this.renew().finally(() => this.#schedule());
   }
 
+  /** Whether the lease is left to run out. */
+  get lapsing(): boolean {
+    return this.#lapsing;
+  }
+
+  /**
+   * From now on nothing is renewed, so that the deadline passes whatever happens here: for a holder that wants to give up but
+   * cannot be sure that PostgreSQL is dead (P3). A release is still possible; `resume` or another lease ends it.
+   */
+  lapse(): void {
+    this.#lapsing = true;
+  }
+
+  /** Renewals go on: PostgreSQL is dead, or what hung does not hang any more. */
+  resume(): void {
+    this.#lapsing = false;
+  }
+
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
@@ -119,6 +138,7 @@ export class LeaseKeeper {
     over: Versioned<LeaseRecord | null>,
     also: LeaseTransaction,
   ): Promise<boolean> {
+    this.#lapsing = false;
     return this.#exclusive(() => this.#write(lease, over.version, also));
   }
 
@@ -143,7 +163,7 @@ export class LeaseKeeper {
     await this.#exclusive(async () => {
       this.#checkSuspend();
       const own = this.#held ?? this.#recorded();
-      if (own === null) return;
+      if (own === null || this.#lapsing) return;
       if (!this.#options.mayRenew()) {
         this.#refused = true;
         this.#options.log("lease.not_renewed", { reason: "no guard is alive" });
@@ -273,6 +293,7 @@ export class LeaseKeeper {
     if (this.#held === null) return;
     this.#options.log("lease.dropped", { token: this.#held.lease.token, reason });
     this.#held = null;
+    this.#lapsing = false;
     this.#options.onDeadline(null, 0);
     this.#options.wake();
   }

@@ -36,13 +36,22 @@ export class Notebook {
   notStreamingSince: Instant | null = null;
   startingSince: Instant | null = null;
   unusableSince: Instant | null = null;
+  /** Since when a postmaster that served before lets nobody in; null while it does. */
+  deafSince: Instant | null = null;
   /** What the postmaster with this number was when it answered last, or was started as; null = unknown. */
-  postmaster: { readonly pid: number; readonly role: PostgresRole | null } | null = null;
+  postmaster: {
+    readonly pid: number;
+    readonly role: PostgresRole | null;
+    /** It has answered this agent. */
+    readonly answered: boolean;
+  } | null = null;
   /** The postmaster that this agent started last was started able to write. */
   startedToWrite = false;
   request: PendingRequest | null = null;
   ballot: Ballot | null = null;
   problem: NodeProblem | null = null;
+  /** What is wrong with the disk; told when nothing else is. */
+  diskProblem: NodeProblem | null = null;
   operation: (OperationProgress & { readonly abort: AbortController }) | null = null;
   /** The data directory is that of a bootstrap not finished; also in a file. */
   provisional = false;

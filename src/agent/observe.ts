@@ -36,6 +36,8 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
     guard: guard.view(),
     others,
     postgres: localPostgres(context, facts, now),
+    deafMs: notebook.deafSince === null ? 0 : elapsedMs(notebook.deafSince, now),
+    disk: context.disk.facts(),
     provisional: notebook.provisional,
     standbys: notebook.standbys,
     standbysSeenAt: notebook.standbysSeenAt,
@@ -78,9 +80,19 @@ function noteStreaming(context: AgentContext, facts: PostgresFacts, now: Instant
   notebook.startingSince = facts.kind === "running" && sql === null ? (notebook.startingSince ?? now) : null;
   if (facts.kind !== "running") notebook.postmaster = null;
   else if (sql !== null)
-    notebook.postmaster = { pid: facts.postmasterPid, role: sql.inRecovery ? "standby" : "primary" };
+    notebook.postmaster = {
+      pid: facts.postmasterPid,
+      role: sql.inRecovery ? "standby" : "primary",
+      answered: true,
+    };
   else if (notebook.postmaster?.pid !== facts.postmasterPid)
-    notebook.postmaster = { pid: facts.postmasterPid, role: notebook.startedToWrite ? "primary" : null };
+    notebook.postmaster = {
+      pid: facts.postmasterPid,
+      role: notebook.startedToWrite ? "primary" : null,
+      answered: false,
+    };
+  const deaf = facts.kind === "running" && !facts.accepting && notebook.postmaster?.answered === true;
+  notebook.deafSince = deaf ? (notebook.deafSince ?? now) : null;
   if (sql === null) return;
   notebook.synchronousNames ??= sql.inRecovery ? "" : sql.synchronousStandbyNames;
   if (sql.inRecovery) {

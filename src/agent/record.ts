@@ -68,7 +68,7 @@ export class RecordKeeper {
       ballot: notebook.ballot,
       promised: this.#context.membership.promised,
       suspects: this.#context.suspicion.suspects,
-      problem: notebook.problem,
+      problem: notebook.diskProblem ?? notebook.problem,
       operation:
         operation === null
           ? null

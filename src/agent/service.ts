@@ -8,6 +8,7 @@ import type { ClusterState } from "../cluster/state.ts";
 import type { ClusterStatus } from "../cluster/status.ts";
 import type { NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
+import type { DiskFacts } from "../postgres/disk.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 
 /** This agent's own picture, for health checks and Patroni's paths. */
@@ -15,6 +16,7 @@ export interface LocalPicture {
   /** The last record this node wrote or would write. */
   readonly record: NodeRecord;
   readonly postgres: PostgresFacts | null;
+  readonly disk: DiskFacts;
   /** Holds a live lease in state serving, by its own deadline. */
   readonly leads: boolean;
   /** Milliseconds since the last finished round of the loop. */

@@ -3,6 +3,7 @@
  * in TypeScript see on the client's side; importing them costs nothing at run time.
  */
 import type { HistoryEntry, NodeRecord } from "../cluster/records.ts";
+import type { DiskFacts } from "../postgres/disk.ts";
 import type { PostgresFacts, SqlFacts } from "../postgres/instance.ts";
 import type { LocalPicture } from "../agent/service.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
@@ -39,6 +40,7 @@ export interface NodePicture {
   readonly sql: Wire<SqlFacts> | null;
   /** Why there is no `sql`, or what is wrong with the data directory. */
   readonly problem: string | null;
+  readonly disk: DiskFacts;
   readonly leads: boolean;
   readonly loopAgeMs: number;
   readonly dcsAgeMs: number | null;

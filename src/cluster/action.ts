@@ -44,6 +44,10 @@ export type Action =
   | { readonly kind: "examine"; readonly leader: NodeName }
   /** The holder's PostgreSQL is dead: release the lease with its end of WAL (P7). */
   | { readonly kind: "handover"; readonly candidate: NodeName | null }
+  /** The holder's disk hangs: end what can be ended and release; what cannot die is left to the deadline (P3). */
+  | { readonly kind: "step-down"; readonly candidate: NodeName | null }
+  /** Give up the room set aside, so that PostgreSQL can start on a full disk. */
+  | { readonly kind: "free-reserve" }
   /** End receiving, measure, publish the position for `token` (F2). */
   | { readonly kind: "ballot"; readonly token: FencingToken }
   /**

@@ -7,6 +7,7 @@ import {
   type NodeName,
   type Timeline,
 } from "../values/names.ts";
+import { hasBadDisk } from "./disk.ts";
 import { isProtected, isRecorded, missingForF3 } from "./durability.ts";
 import { awayAfterMs } from "./policy.ts";
 import type { Ballot, DurabilityEntry, NodeRecord, Tags } from "./records.ts";
@@ -135,6 +136,7 @@ export function bestStreamingStandby(
   for (const standby of view.standbys) {
     const node = view.others.find((other) => other.record.name === standby.node);
     if (node === undefined || node.heardMs > awayAfterMs(view.policy.ttlMs)) continue;
+    if (hasBadDisk(node.record)) continue;
     if (!mayBecomePrimary(node.record.tags) || lsnDistance(end, standby.flushLsn) > maxLagBytes) continue;
     ranked.push({
       name: standby.node,

@@ -14,7 +14,7 @@ import { compareCandidates, electionOf, mayBecomePrimary } from "./candidates.ts
 import { decide, ruleTables } from "./decide.ts";
 import type { DurabilityEntry, LeaseRecord, NodeRecord, Tags } from "./records.ts";
 import type { ClusterState } from "./state.ts";
-import type { LocalPostgres, NodeView, Standing, View } from "./view.ts";
+import type { LocalDisk, LocalPostgres, NodeView, Standing, View } from "./view.ts";
 
 const names = ["db1", "db2", "db3", "db4"] as NodeName[];
 const identifier = "7300000000000000001" as SystemIdentifier;
@@ -150,6 +150,8 @@ const postgres: fc.Arbitrary<LocalPostgres> = fc.oneof(
   }),
 );
 
+const goodDisk: LocalDisk = { kind: "ok", volume: null, forMs: 0, problem: null, reserve: "held" };
+
 const retry = fc.record({
   start: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
   rejoin: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
@@ -217,6 +219,20 @@ const view: fc.Arbitrary<View> = fc
     ),
     retry,
     provisional: fc.boolean(),
+    deafMs: age,
+    disk: fc.oneof(
+      { weight: 3, arbitrary: fc.constant<LocalDisk>(goodDisk) },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          kind: fc.constantFrom("unknown", "stalled", "full", "read-only", "failing"),
+          volume: fc.constantFrom("data" as const, "wal" as const),
+          forMs: age,
+          problem: fc.constantFrom(null, "words"),
+          reserve: fc.constantFrom("held" as const, "none" as const),
+        }),
+      },
+    ),
     guard: fc.record({
       alive: fc.constantFrom(true, true, true, false),
       forMs: fc.constantFrom(100, 5000),
@@ -284,6 +300,8 @@ const view: fc.Arbitrary<View> = fc
         suspectAfterMs: 1500,
         handoverWaitMs: 300,
         primaryStartTimeoutMs: 30_000,
+        diskStallLimitMs: 10_000,
+        postgresStallLimitMs: 10_000,
         memberSlotsTtlMs: 1_800_000,
         rewind: true,
         reclone: { attempts: 3, waitMs: 1000, maxWaitMs: 60_000 },
@@ -294,6 +312,8 @@ const view: fc.Arbitrary<View> = fc
       guard: parts.guard,
       others,
       postgres: parts.postgres,
+      deafMs: parts.deafMs,
+      disk: parts.disk,
       provisional: parts.provisional,
       standbys: parts.standbys,
       standbysSeenAt: parts.seenAt,

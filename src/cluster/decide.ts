@@ -2,6 +2,7 @@ import type { Decision, Rule } from "./action.ts";
 import { bootstrapRules } from "./rules-bootstrap.ts";
 import { electionRules } from "./rules-election.ts";
 import { followerRules } from "./rules-follower.ts";
+import { grayRules, stallRules } from "./rules-gray.ts";
 import { guardRule } from "./rules-guard.ts";
 import { leaderRules } from "./rules-leader.ts";
 import { pausedRules } from "./rules-paused.ts";
@@ -14,11 +15,11 @@ const lastRow: Rule = {
   answer: () => ({ action: { kind: "wait" }, why: "no rule applies" }),
 };
 
-const normal = [...bootstrapRules, ...leaderRules, ...followerRules, ...electionRules];
+const normal = [...grayRules, ...bootstrapRules, ...leaderRules, ...followerRules, ...electionRules];
 
 /** The tables in the order they are asked, by mode. The first row that answers decides; the last answers everything. */
 export const ruleTables = {
-  normal: [...safetyRules, guardRule(normal), ...normal, lastRow],
+  normal: [...stallRules, ...safetyRules, guardRule(normal), ...normal, lastRow],
   paused: [...safetyRules, guardRule(pausedRules), ...pausedRules, lastRow],
 } as const satisfies Record<string, readonly Rule[]>;
 

@@ -66,6 +66,7 @@ export const eventNames = [
   "failsafe_refused",
   "failsafe_ended",
   "fence_command_ran",
+  "disk_reserve_freed",
   "problem",
   "problem_solved",
 ] as const;

@@ -18,6 +18,10 @@ export interface Policy {
   readonly handoverWaitMs: number;
   /** How long a crashed primary may recover in place before a standby takes over. */
   readonly primaryStartTimeoutMs: number;
+  /** How long the leader's disk may take no write before a standby takes over; 0 = for ever. */
+  readonly diskStallLimitMs: number;
+  /** How long the leader's PostgreSQL, once it served, may answer nobody before a standby takes over; 0 = for ever. */
+  readonly postgresStallLimitMs: number;
   /** How long the slot of a node that is away is kept. */
   readonly memberSlotsTtlMs: number;
   /** Whether pg_rewind may be used to bring a diverged node back. */

@@ -26,6 +26,10 @@ export interface View {
   /** The other nodes that ever registered, with how long ago each was heard. */
   readonly others: readonly NodeView[];
   readonly postgres: LocalPostgres;
+  /** How long this very postmaster, which served before, has let no new session in (old ones may go on); 0 while it does. */
+  readonly deafMs: number;
+  /** Whether the volumes PostgreSQL writes to take writes. */
+  readonly disk: LocalDisk;
   /** The data directory comes from a bootstrap of this node that was not finished. */
   readonly provisional: boolean;
   /** The standbys that stream from here, with what they have flushed; after a crash: as last seen. */
@@ -134,6 +138,19 @@ export type LocalPostgres =
       /** How long it has not been streaming; 0 while it is. */
       readonly silentMs: number;
     };
+
+/** What the probes of the data and WAL volumes found; the worse of the two. */
+export interface LocalDisk {
+  /** stalled: a write does not end. full, read-only, failing: it is refused. */
+  readonly kind: "unknown" | "ok" | "stalled" | "full" | "read-only" | "failing";
+  readonly volume: "data" | "wal" | null;
+  /** How long it has been so. */
+  readonly forMs: number;
+  /** The operating system's words; null while all is well. */
+  readonly problem: string | null;
+  /** Whether there is room set aside that can be given up. freed: it was, and there is not yet room enough to set it aside again. */
+  readonly reserve: "held" | "none" | "freed";
+}
 
 /** A request of an operator to one node. */
 export type LocalRequest =

@@ -137,6 +137,27 @@ export const clusterSettingsSchema = z.strictObject({
     { description: "How long a crashed primary may recover in place before a standby takes over." },
     { min: "0s", max: "1h" },
   ).prefault("30s"),
+  disk_stall_limit: duration(
+    {
+      description:
+        "How long a write to the leader's data or WAL volume may take before a standby takes over. 0s = a standstill is only reported.",
+    },
+    { min: "0s", max: "10min" },
+  ).prefault("10s"),
+  postgres_stall_limit: duration(
+    {
+      description:
+        "How long the leader's PostgreSQL, once it has served, may let no session in before a standby takes over. 0s = that is not watched.",
+    },
+    { min: "0s", max: "10min" },
+  ).prefault("10s"),
+  disk_reserve: size(
+    {
+      description:
+        "Room kept in a file on each node's WAL volume, given up when the disk is full so that PostgreSQL can start again. 0B = none.",
+    },
+    { min: "0B", max: "10GB" },
+  ).prefault("64MB"),
   member_slots_ttl: duration(
     {
       description:

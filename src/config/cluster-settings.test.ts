@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Policy } from "../cluster/policy.ts";
+import type { ClusterSettings } from "./cluster-settings.ts";
 import {
   checkSettings,
   checkSettingsFile,
@@ -21,8 +21,11 @@ test("nothing set yields the defaults", () => {
     failover: "automatic",
     paused: false,
     reclone: { attempts: 3, waitMs: 10_000, maxWaitMs: 600_000 },
+    diskStallLimitMs: 10_000,
+    postgresStallLimitMs: 10_000,
+    diskReserveBytes: 67_108_864,
     memberSlotsTtlMs: 1_800_000,
-  } satisfies Partial<Policy>);
+  } satisfies Partial<ClusterSettings>);
 });
 
 test("the defaults, written out, are valid settings and mean the same", () => {

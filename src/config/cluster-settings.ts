@@ -10,6 +10,8 @@ import { largestDocumentBytes, readYaml } from "./yaml-document.ts";
 
 /** The settings all nodes share, with defaults, in the units their names say. */
 export interface ClusterSettings extends Policy {
+  /** Room kept in a file on the WAL volume for a full disk; 0 = none. */
+  readonly diskReserveBytes: number;
   /** How many finished timelines the cluster's history keeps. */
   readonly historyLimit: number;
   readonly postgresql: {
@@ -115,6 +117,9 @@ function settingsOf(document: StoredSettings): ClusterSettings {
     suspectAfterMs: valid.suspect_after,
     handoverWaitMs: valid.handover_wait,
     primaryStartTimeoutMs: valid.primary_start_timeout,
+    diskStallLimitMs: valid.disk_stall_limit,
+    postgresStallLimitMs: valid.postgres_stall_limit,
+    diskReserveBytes: valid.disk_reserve,
     memberSlotsTtlMs: valid.member_slots_ttl,
     rewind: valid.rewind,
     reclone: {

@@ -107,7 +107,10 @@ export type PostgresFacts =
       readonly kind: "running";
       readonly postmasterPid: number;
       readonly ours: boolean;
-      /** The postmaster runs but does not accept connections yet (crash or archive recovery before consistency). */
+      /**
+       * False while the postmaster lets no session in: it is starting (crash or archive recovery before consistency), or it
+       * answers nothing at all. Old sessions may go on meanwhile: `sql` can be there all the same.
+       */
       readonly accepting: boolean;
       readonly sql: SqlFacts | null;
       /** Why there is no `sql`, in the server's own words. */

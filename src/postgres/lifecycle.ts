@@ -24,6 +24,7 @@ import {
   type ProcessIdentity,
 } from "./processes.ts";
 import { lastLines, runProgram } from "./programs.ts";
+import { waitForStop } from "./stopping.ts";
 import { noteSynchronous } from "./synchronous-record.ts";
 import type { SynchronousWatch } from "./synchronous-watch.ts";
 import { removeNewestTombstones } from "./timelines.ts";
@@ -122,9 +123,9 @@ export async function stop(on: Lifecycle, mode: "fast" | "immediate", timeoutMs:
   if (running !== null) {
     const limit = mode === "fast" ? timeoutMs : Math.min(timeoutMs, immediateLimitMs);
     signalProcess(running, mode === "fast" ? "SIGINT" : "SIGQUIT");
-    const ended = await on.postmaster.waitForExit(running, limit);
-    if (!ended)
-      at.log("postgres.stop.forced", { mode, afterMs: Math.round(elapsedMs(started, at.clock.now())) });
+    const why = await waitForStop(at, on.postmaster, running, limit);
+    if (why !== "ended")
+      at.log("postgres.stop.forced", { mode, why, afterMs: Math.round(elapsedMs(started, at.clock.now())) });
   }
   on.monitor.close();
   on.watch.close();

@@ -10,6 +10,7 @@ import { HighWaterNote, wentBack } from "./high-water.ts";
 import type { PostgresFacts, PostgresInstance, SqlFacts, WalPosition } from "./instance.ts";
 import { currentUpstream } from "./generated-files.ts";
 import { keepReadOnlyRestart, kill, startPrimary, startStandby, stop, type Lifecycle } from "./lifecycle.ts";
+import { Knocker } from "./knock.ts";
 import { Monitor } from "./monitor.ts";
 import { installation, program, type Installation, type LocalPostgresOptions } from "./options.ts";
 import { Postmaster, type RunningPostmaster } from "./postmaster.ts";
@@ -43,6 +44,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
   const watch = new SynchronousWatch(at);
   const highWater = new HighWaterNote(at);
   const on: Lifecycle = { at, postmaster, monitor, watch, highWater, major };
+  const knocker = new Knocker(at);
   const readControl = controlDataReader(at);
   const walDir = walDirectory(at.dataDir);
   const endOfWal = async (): Promise<WalPosition | null> => {
@@ -54,7 +56,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     await mkdir(at.socketDir, { recursive: true, mode: 0o755 }); // clients of other users connect here
   };
   return {
-    inspect: async () => inspect(on, readControl),
+    inspect: async () => inspect(on, knocker, readControl),
     onPostmasterExit: (listener) => postmaster.onExit(listener),
     bootstrap: async (bootstrapOptions) => {
       await prepared();
@@ -134,6 +136,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
 
 async function inspect(
   on: Lifecycle,
+  knocker: Knocker,
   readControl: ReturnType<typeof controlDataReader>,
 ): Promise<PostgresFacts> {
   const { at, postmaster } = on;
@@ -141,16 +144,16 @@ async function inspect(
     const running = await postmaster.find();
     if (running?.moved === true) return { kind: "unusable", fault: movedAway(at.dataDir, running.pid) };
     // The directory of a server of ours was found good before its start; each round would read it again.
-    if (running?.ours === true) return await inspectRunning(on, running);
+    if (running?.ours === true) return await inspectRunning(on, knocker, running);
     const directory = await examineDirectory(at, await on.major());
     if (directory.kind === "unusable") return directory;
-    if (running !== null) return await inspectRunning(on, running);
+    if (running !== null) return await inspectRunning(on, knocker, running);
     if (directory.kind === "empty") return { kind: "empty" };
     const control = await readControl(at.dataDir);
     const remnants = instanceProcesses(at.dataDir).length > 0;
     // What runs now may be a server that was started since the first look.
     const started = remnants ? await postmaster.find() : null;
-    if (started !== null) return await inspectRunning(on, started);
+    if (started !== null) return await inspectRunning(on, knocker, started);
     return {
       kind: "stopped",
       control,
@@ -170,7 +173,11 @@ function movedAway(dataDir: string, pid: number): Fault {
   });
 }
 
-async function inspectRunning(on: Lifecycle, running: RunningPostmaster): Promise<PostgresFacts> {
+async function inspectRunning(
+  on: Lifecycle,
+  knocker: Knocker,
+  running: RunningPostmaster,
+): Promise<PostgresFacts> {
   const { at } = on;
   const answer = await on.monitor.ask();
   await on.postmaster.boundLog();
@@ -181,7 +188,7 @@ async function inspectRunning(on: Lifecycle, running: RunningPostmaster): Promis
     kind: "running",
     postmasterPid: running.pid,
     ours: running.ours,
-    accepting: answer.accepting,
+    accepting: answer.accepting && knocker.opens(running.pid),
     sql: answer.sql === null ? null : await complete(on, running, answer.sql),
     sqlProblem: answer.problem,
   };

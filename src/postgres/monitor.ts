@@ -7,7 +7,7 @@ import { destroySql, localTarget, openSql, queryFault, sqlState, type SqlClient 
 
 /** What the running server answered. */
 export interface Answer {
-  /** False while it still starts and lets nobody in. */
+  /** False while it lets nobody in: it starts or stops, or it is silent. A refusal in its own words is an answer. */
   readonly accepting: boolean;
   readonly sql: SqlFacts | null;
   /** Why there are no facts, in the server's own words. */
@@ -54,8 +54,12 @@ export class Monitor {
     } catch (error) {
       this.close();
       const fault = error instanceof Fault ? error : queryFault(error);
-      const notYet = sqlState(fault) === cannotConnectNow || /ECONNREFUSED|ENOENT/.test(fault.detail ?? "");
-      return { accepting: !notYet, sql: null, problem: fault.detail ?? fault.message };
+      const state = sqlState(fault);
+      return {
+        accepting: state !== null && state !== cannotConnectNow,
+        sql: null,
+        problem: fault.detail ?? fault.message,
+      };
     }
   }
 

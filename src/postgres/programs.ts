@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { Fault } from "../values/fault.ts";
-import { deadline, type Timers } from "../system/timers.ts";
+import { deadline, type Timer, type Timers } from "../system/timers.ts";
 import { hasErrno } from "./durable-file.ts";
 
 /** How a program is run. */
@@ -25,6 +25,9 @@ export interface ProgramResult {
   readonly stderr: string;
 }
 
+/** How long a killed program is waited for: one that hangs in the disk dies only when the disk comes back. */
+const undeadMs = 1_000;
+
 /**
  * Runs a program to its end, in a process group of its own that is killed as a whole at the time limit or on abort.
  * A non-zero exit code is a result, not a fault.
@@ -44,8 +47,17 @@ export async function runProgram(
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
-  const kill = (): void => killGroup(child);
-  limit.signal.addEventListener("abort", kill, { once: true });
+  let stuck: Timer | null = null;
+  const undead = new Promise<null>((resolve) => {
+    limit.signal.addEventListener(
+      "abort",
+      () => {
+        killGroup(child);
+        stuck = options.timers.after(undeadMs, () => resolve(null));
+      },
+      { once: true },
+    );
+  });
   const stdout = new Tail(options.keepBytes ?? 65_536);
   const stderr = new Tail(options.keepBytes ?? 65_536);
   child.stdout.on("data", (chunk: Buffer) => stdout.add(chunk));
@@ -54,7 +66,7 @@ export async function runProgram(
     options.onStderr?.(chunk.toString("utf8"));
   });
   try {
-    const code = await ended(child, file);
+    const code = await Promise.race([ended(child, file), undead]);
     if (limit.signal.aborted)
       throw limit.expired()
         ? new Fault("PROGRAM_TIMEOUT", `${file} did not finish within ${options.timeoutMs} ms`, {
@@ -63,8 +75,8 @@ export async function runProgram(
         : calledOff;
     return { code, stdout: stdout.text(), stderr: stderr.text() };
   } finally {
-    limit.signal.removeEventListener("abort", kill);
     limit.clear();
+    (stuck as Timer | null)?.cancel();
   }
 }
 

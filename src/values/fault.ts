@@ -37,6 +37,11 @@ export const faultCatalogue = {
     retry: false,
     summary: "A service of the operating system starts the data directory too",
   },
+  // Its disk
+  DISK_STALLED: { retry: true, summary: "The disk does not finish a write" },
+  DISK_FULL: { retry: true, summary: "There is no room on the disk" },
+  DISK_READ_ONLY: { retry: true, summary: "The file system is read-only" },
+  DISK_FAILING: { retry: true, summary: "The disk refuses writes" },
   // PostgreSQL
   POSTGRES_START_FAILED: { retry: true, summary: "PostgreSQL did not start" },
   POSTGRES_STOP_FAILED: { retry: true, summary: "PostgreSQL did not stop" },

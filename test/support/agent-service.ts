@@ -9,6 +9,7 @@ import type {
 import type { ClusterEvent, DecisionRecord } from "../../src/cluster/decision.ts";
 import type { HistoryEntry, NodeRecord, Tags } from "../../src/cluster/records.ts";
 import type { ClusterState } from "../../src/cluster/state.ts";
+import type { DiskFacts } from "../../src/postgres/disk.ts";
 import { buildStatus } from "../../src/cluster/status.ts";
 import type { PostgresFacts, SqlFacts } from "../../src/postgres/instance.ts";
 import type { Fault } from "../../src/values/fault.ts";
@@ -130,12 +131,24 @@ export function nodeRecord(node: string, sql: SqlFacts | null, over: Partial<Nod
   };
 }
 
+const wellDisk: DiskFacts = {
+  kind: "ok",
+  volume: null,
+  forMs: 60_000,
+  probeMs: 3,
+  ageMs: 1200,
+  freeBytes: 5_000_000_000,
+  reserve: "held",
+  problem: null,
+};
+
 /** The local picture of a node: the leader's, unless said otherwise. */
 export function localPicture(over: Partial<LocalPicture> = {}): LocalPicture {
   const sql = primarySql();
   return {
     record: nodeRecord("db1", sql),
     postgres: runningPostgres(sql),
+    disk: wellDisk,
     leads: true,
     loopAgeMs: 120,
     dcsAgeMs: 300,

@@ -33,6 +33,8 @@ export interface AgentRequest {
   readonly settings?: Readonly<Record<string, unknown>>;
   /** Added to the agent's environment. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Words put before the command that starts the agent, such as those of a volume. */
+  readonly within?: readonly string[];
   /** Where another agent of the same lab keeps its files, to share its state directory. */
   readonly stateDir?: string;
 }
@@ -187,7 +189,10 @@ async function prepareAgent(
       write();
     },
     start: () => {
-      const argv = [process.execPath, program, "agent", "--config", config] as const;
+      const agentArgv = [process.execPath, program, "agent", "--config", config] as const;
+      const [first, ...rest] = request.within ?? [];
+      const argv: readonly [string, ...string[]] =
+        first === undefined ? agentArgv : [first, ...rest, ...agentArgv];
       current = startProcess(argv, { cwd: dir, logFile, ...(request.env && { env: request.env }) });
     },
     stop: async () => {

@@ -1,3 +1,4 @@
+import type { DiskFacts } from "../../postgres/disk.ts";
 import { servesAsPrimary } from "../patroni/health.ts";
 import type { ApiContext } from "../context.ts";
 import type { Metric, Sample } from "./exposition.ts";
@@ -36,6 +37,7 @@ function nodeMetrics({ service, events, stream }: ApiContext): readonly Metric[]
       help: "1 for the state this node is in.",
       samples: [{ labels: { state: local.record.state }, value: 1 }],
     },
+    ...diskMetrics(local.disk),
     gauge("stream_clients", "Clients that follow /v1/stream.", stream.size),
     {
       name: "pgherd_events_total",
@@ -43,6 +45,41 @@ function nodeMetrics({ service, events, stream }: ApiContext): readonly Metric[]
       help: "Events on this node since the agent started.",
       samples: [...events.all()].map(([event, value]) => ({ labels: { event }, value })),
     },
+  ];
+}
+
+function diskMetrics(disk: DiskFacts): readonly Metric[] {
+  const known = (value: number | null): readonly Sample[] => (value === null ? [] : [{ value }]);
+  return [
+    {
+      name: "pgherd_disk_state",
+      type: "gauge",
+      help: "1 for the state of the data and WAL volumes, the worse of the two: ok, stalled, full, read-only, failing or unknown.",
+      samples: [{ labels: { state: disk.kind }, value: 1 }],
+    },
+    {
+      name: "pgherd_disk_probe_seconds",
+      type: "gauge",
+      help: "How long the last small write to the data and WAL volumes took with its flush; absent before the first.",
+      samples: known(disk.probeMs === null ? null : disk.probeMs / 1000),
+    },
+    {
+      name: "pgherd_disk_probe_age_seconds",
+      type: "gauge",
+      help: "Seconds since such a write last ended; absent before the first.",
+      samples: known(disk.ageMs === null ? null : disk.ageMs / 1000),
+    },
+    {
+      name: "pgherd_disk_free_bytes",
+      type: "gauge",
+      help: "Room for PostgreSQL on the volume that has less; absent while unknown.",
+      samples: known(disk.freeBytes),
+    },
+    gauge(
+      "disk_reserve_held",
+      "1 while the reserve for a full disk is there.",
+      disk.reserve === "held" ? 1 : 0,
+    ),
   ];
 }
 

@@ -55,6 +55,11 @@ describe("/metrics", () => {
       pgherd_dcs_age_seconds: 0.3,
       pgherd_paused: 0,
       pgherd_token: 12,
+      'pgherd_disk_state{state="ok"}': 1,
+      pgherd_disk_probe_seconds: 0.003,
+      pgherd_disk_probe_age_seconds: 1.2,
+      pgherd_disk_free_bytes: 5e9,
+      pgherd_disk_reserve_held: 1,
     });
     expect(samples.get("process_resident_memory_bytes")).toBeGreaterThan(1e6);
     expect(samples.get("process_cpu_seconds_total")).toBeGreaterThan(0);

@@ -197,6 +197,17 @@ const sql = z.strictObject({
   synchronous_standby_names: z.string(),
 });
 
+const disk = z.strictObject({
+  kind: z.enum(["unknown", "ok", "stalled", "full", "read-only", "failing"]),
+  volume: z.enum(["data", "wal"]).nullable(),
+  for_ms: z.number().meta({ description: "How long it has been so" }),
+  probe_ms: z.number().nullable().meta({ description: "How long the last finished write took" }),
+  age_ms: z.number().nullable().meta({ description: "Since a write last ended" }),
+  free_bytes: z.number().nullable(),
+  reserve: z.enum(["held", "none", "freed"]),
+  problem: z.string().nullable(),
+});
+
 export const node = z.strictObject({
   record: record.meta({ description: "What this node says of itself in the DCS" }),
   postgres: z.enum(["empty", "unusable", "stopped", "running"]).nullable(),
@@ -204,6 +215,9 @@ export const node = z.strictObject({
   postmaster_pid: z.number().nullable(),
   sql: sql.nullable().meta({ description: "What the running server says; null when it does not answer" }),
   problem: z.string().nullable(),
+  disk: disk.meta({
+    description: "What small flushed writes to the data and WAL volumes showed; the worse of the two",
+  }),
   leads: z.boolean().meta({ description: "Holds a live lease, by its own clock" }),
   loop_age_ms: z.number(),
   dcs_age_ms: z.number().nullable(),

@@ -26,6 +26,11 @@ function facts(over: Partial<ClusterFacts> = {}): ClusterFacts {
   };
 }
 
+function withoutReserve(node: ReturnType<typeof nodeStatus>): ReturnType<typeof nodePicture> {
+  const picture = nodePicture(node);
+  return { ...picture, disk: { ...picture.disk, reserve: "none" } };
+}
+
 function bad(given: Partial<ClusterFacts>): Finding[] {
   return clusterFindings(facts(given)).filter((finding) => finding.level !== "ok");
 }
@@ -107,6 +112,17 @@ describe("the doctor", () => {
       { settings: { postgresql: { parameters: { max_wal_senders: 3 } } } },
       "warning",
       "max_wal_senders is 3, 0 in use, 4 may be needed",
+    ],
+    [
+      "a node without a reserve for a full disk",
+      {
+        status: clusterStatus({ nodes: [leaderStatus("db1"), nodeStatus("db2")] }),
+        pictures: new Map(
+          [leaderStatus("db1"), nodeStatus("db2")].map((node) => [node.name, withoutReserve(node)]),
+        ),
+      },
+      "warning",
+      "db2 has 4.7 GB free and holds no reserve for a full disk",
     ],
     [
       "a single node",

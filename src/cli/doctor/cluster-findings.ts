@@ -27,6 +27,7 @@ export function clusterFindings(facts: ClusterFacts): Finding[] {
     ...connectivityFindings(facts),
     ...authenticationFindings(facts),
     ...budgetFindings(facts),
+    ...diskFindings(facts),
     ...healthFindings(facts),
   ];
 }
@@ -165,6 +166,25 @@ function budgetOf(settings: Readonly<Record<string, unknown>>, name: string): nu
   const { postgresql } = settings as { postgresql?: { parameters?: Readonly<Record<string, unknown>> } };
   const value = Number(postgresql?.parameters?.[name] ?? defaultBudget);
   return Number.isInteger(value) ? value : defaultBudget;
+}
+
+/** A disk that is full or hangs is among what the status calls out; here is what it does not say. */
+function diskFindings({ pictures, settings }: ClusterFacts): Finding[] {
+  const wanted = settings["disk_reserve"];
+  const none = wanted === 0 || (typeof wanted === "string" && /^0\D*$/.test(wanted));
+  return [...pictures].flatMap(([node, { disk }]) => {
+    if (disk.kind !== "ok" || disk.freeBytes === null) return [];
+    const room = `${node} has ${bytesText(disk.freeBytes)} free`;
+    if (disk.reserve === "none" && !none)
+      return [
+        warning(
+          "disk",
+          `${room} and holds no reserve for a full disk`,
+          "Make room: the reserve (disk_reserve) is made when three times its size is free.",
+        ),
+      ];
+    return [ok("disk", `${room}; a flushed write takes ${Math.round(disk.probeMs ?? 0)} ms`)];
+  });
 }
 
 function healthFindings({ status }: ClusterFacts): Finding[] {
