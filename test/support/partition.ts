@@ -49,8 +49,16 @@ export async function makeNetwork(cluster: TestCluster): Promise<Network> {
     const etcd = store.map((relay) => `${host}:${relay.port}`);
     writeFileSync(node.config, stringify({ ...file, address: host, dcs: { etcd } }));
   }
-  for (const node of demo.nodes) await restartAgent(cluster, node);
-  await cluster.settled();
+  // The leader first: what the others find at their start is where they connect.
+  const { leader } = await cluster.status();
+  const inTurn = [...demo.nodes].sort((a, b) => Number(b.name === leader) - Number(a.name === leader));
+  for (const node of inTurn) await restartAgent(cluster, node);
+  const { standbys } = await cluster.settled();
+  for (const name of standbys)
+    await waitFor(async () => await connectsTo(cluster, name, net), {
+      timeoutMs: 20_000,
+      what: `${name} streams through its relay`,
+    });
   const of = (name: string): NodeRelays => {
     const found = relays.get(name);
     if (found === undefined) throw new Error(`there is no node ${name}`);
@@ -91,6 +99,11 @@ async function restartAgent(cluster: TestCluster, node: DemoNode): Promise<void>
     },
     { timeoutMs: 20_000, what: `a new agent of ${node.name} answers` },
   );
+}
+
+async function connectsTo(cluster: TestCluster, name: string, net: string): Promise<boolean> {
+  const rows = await cluster.sql(name, "select sender_host as host from pg_stat_wal_receiver");
+  return rows.some(({ host }) => String(host).startsWith(`${net}.`));
 }
 
 function isWithin(path: string, dir: string): boolean {
