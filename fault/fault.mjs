@@ -13,7 +13,7 @@ else if (options.list)
   for (const fault of options.chosen) {
     const why = impossible(fault);
     console.log(
-      `${fault.name.padEnd(24)} ${fault.about}${why === null ? "" : `\n${" ".repeat(25)}NOT POSSIBLE HERE: ${why}`}`,
+      `${fault.name.padEnd(26)} ${fault.about}${fault.hosts === 2 ? " (two database hosts)" : ""}${why === null ? "" : `\n${" ".repeat(27)}NOT POSSIBLE HERE: ${why}`}`,
     );
   }
 else if (process.getuid?.() !== 0) {

@@ -26,6 +26,8 @@ const killHost = {
   },
 };
 
+const runs = (context) => (name) => context.cluster.host(name).parts().postmaster !== null;
+
 /** Freezes, holds, thaws. */
 const frozen = (choose) => async (context) => {
   await context.leader.freeze(choose);
@@ -84,6 +86,21 @@ export const processFaults = [
     about: "both standbys' hosts at once, as kill-host",
     async strike(context) {
       await Promise.all(context.standbys.map((host) => powerOff(context, host)));
+      await context.hold(context.longer);
+    },
+  },
+  {
+    name: "kill-standbys-then-leader",
+    about: "both standbys' hosts, then the leader's; the standbys come back first, without its last commits",
+    async strike(context) {
+      await Promise.all(context.standbys.map((host) => powerOff(context, host)));
+      await context.hold(context.ttlMs);
+      await powerOff(context, context.leader);
+      const names = context.standbys.map((host) => host.name);
+      await context.network.mend();
+      await context.network.part([context.leader.name], [...context.network.addresses.keys()]);
+      await Promise.all(context.standbys.map((host) => host.startAgent()));
+      await context.until(() => names.every(runs(context)), 30_000, "PostgreSQL on the standbys");
       await context.hold(context.longer);
     },
   },
