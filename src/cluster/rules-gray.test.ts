@@ -10,6 +10,7 @@ import {
 import type { WallTime } from "../values/time.ts";
 import { decide } from "./decide.ts";
 import { diskProblem } from "./disk.ts";
+import type { Policy } from "./policy.ts";
 import type { LeaseRecord, NodeProblem, NodeRecord } from "./records.ts";
 import type { LocalDisk, LocalPostgres, NodeView, Standing, View } from "./view.ts";
 
@@ -103,6 +104,23 @@ function standby(node: string, problem: NodeProblem | null = null): NodeView {
   return { record, heardMs: 100 };
 }
 
+// Only what these rules ask for: other settings may come without touching this table.
+const policy = {
+  ttlMs: 5000,
+  failover: "automatic",
+  paused: false,
+  maxLagOnFailoverBytes: 1 << 20,
+  durability: { mode: "async", standbys: 0, order: [] },
+  suspectAfterMs: 1500,
+  handoverWaitMs: 150,
+  primaryStartTimeoutMs: 30_000,
+  diskStallLimitMs: 10_000,
+  postgresStallLimitMs: 10_000,
+  memberSlotsTtlMs: 1_800_000,
+  rewind: true,
+  reclone: { attempts: 3, waitMs: 1000, maxWaitMs: 60_000 },
+} as Policy;
+
 const none = { failures: 0, waitMs: 0 };
 
 /** A leader that is well, with two standbys that have everything; `over` says what is not. */
@@ -116,21 +134,7 @@ function view(over: Partial<View> = {}): View {
     promised: null,
     tags: plainTags,
     location: null,
-    policy: {
-      ttlMs: 5000,
-      failover: "automatic",
-      paused: false,
-      maxLagOnFailoverBytes: 1 << 20,
-      durability: { mode: "async", standbys: 0, order: [] },
-      suspectAfterMs: 1500,
-      handoverWaitMs: 150,
-      primaryStartTimeoutMs: 30_000,
-      diskStallLimitMs: 10_000,
-      postgresStallLimitMs: 10_000,
-      memberSlotsTtlMs: 1_800_000,
-      rewind: true,
-      reclone: { attempts: 3, waitMs: 1000, maxWaitMs: 60_000 },
-    },
+    policy,
     dcs: { reachable: true, silentMs: 10 },
     cluster: {
       revision: 10,
