@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { rootCertificates } from "node:tls";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import type { Daemon } from "./agent/assemble.ts";
@@ -82,6 +84,7 @@ async function runAgent(file: string): Promise<number> {
   const stopMs = (): number => stop.ms;
   try {
     log("info", "stop.measured", { ms: Math.round(stopMs()) });
+    const known: { daemon: Daemon | null } = { daemon: null };
     const daemon = await startAgent({
       config,
       dcs,
@@ -105,7 +108,10 @@ async function runAgent(file: string): Promise<number> {
       agentVersion: ownVersion(),
       guard: createGuards(config, stopMs, log),
       stopMs,
-      peers: createPeers(systemTimers),
+      peers: createPeers(systemTimers, {
+        token: () => known.daemon?.secrets.current()?.apiToken ?? null,
+        authorities: () => authoritiesOf(config),
+      }),
       supervisorPid: supervisorPid(),
       reloadConfig: () => loadNodeConfig(file, process.env),
       clock: systemClock,
@@ -113,6 +119,7 @@ async function runAgent(file: string): Promise<number> {
       random: systemRandom,
       log,
     });
+    known.daemon = daemon;
     tellSupervisor({
       guard: {
         socketPath: join(config.stateDir, supervisorSocket),
@@ -137,6 +144,18 @@ async function runAgent(file: string): Promise<number> {
   } finally {
     stop.close();
   }
+}
+
+/**
+ * Who vouches for the other agents when they serve HTTPS: what vouches for this one's own clients and its own certificate with
+ * its chain, besides the authorities every program trusts. null = nothing of its own.
+ */
+async function authoritiesOf(config: NodeConfig): Promise<string | null> {
+  const { tls } = config.api;
+  if (tls === null) return null;
+  const files = [tls.certFile, ...(tls.clientCaFile === null ? [] : [tls.clientCaFile])];
+  const own = await Promise.all(files.map((file) => readFile(file, "utf8")));
+  return [...own, ...rootCertificates].join("\n");
 }
 
 /** How long what was told to end may take until it can do so in order. */

@@ -303,7 +303,11 @@ export class Agent {
             ...(fault.code === "INTERNAL" && { stack: fault.stack }),
           });
           // What will pass by itself within a moment is no problem for a person.
-          if (!fault.code.startsWith("DCS_") && fault.code !== "LOST_LEADERSHIP")
+          if (
+            !fault.code.startsWith("DCS_") &&
+            fault.code !== "LOST_LEADERSHIP" &&
+            fault.code !== "GRANT_REFUSED"
+          )
             notebook.problem = fault.report();
           if (decision.action.kind === "claim-bootstrap" || decision.action.kind === "bootstrap")
             notebook.failed("start", 1000, settings().ttlMs * 2);
@@ -351,6 +355,9 @@ export class Agent {
       const suspicionMs = this.#context.suspicion.nextMs(this.#context.clock.now());
       return Math.max(5, Math.min(tickMs, standing.remainingMs + 1, suspicionMs + 1));
     }
+    // What a grant holds back need not be looked at meanwhile.
+    if (standing?.kind === "expired" && this.#view?.grant != null)
+      return Math.max(5, Math.min(tickMs, this.#view.grant.forMs + 1));
     if (
       standing?.kind === "released" ||
       standing?.kind === "lost" ||

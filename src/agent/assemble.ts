@@ -14,6 +14,7 @@ import { Agent } from "./agent.ts";
 import type { AgentContext, AgentOptions, Log } from "./context.ts";
 import { AgentFacade } from "./facade.ts";
 import { DurabilityKeeper } from "./durability-keeper.ts";
+import { Failsafe } from "./failsafe.ts";
 import type { GuardPort } from "./guard-port.ts";
 import { loadIdentity } from "./identity.ts";
 import { AgentJournal } from "./journal.ts";
@@ -66,7 +67,7 @@ export interface Daemon {
 export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
   const { config, files, guard, clock, timers, random, log } = parts;
   const identity = await loadIdentity(files, random);
-  const membership = await loadMembership(files, config.node, identity, random);
+  const membership = await loadMembership(files, config.node, identity, { random, clock });
   const secrets = await SecretStore.open(files, config.postgresql.superuser, random);
   const journal = new AgentJournal(files, config.node, clock, log);
   await journal.load();
@@ -87,6 +88,8 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     self: config.node,
     ttlMs: () => settings().ttlMs,
     stopMs: parts.stopMs,
+    registered: () =>
+      settings().failsafe ? [...new Set([...(mirror.state?.nodes.keys() ?? []), config.node])].sort() : null,
     mayRenew: () => guard.view().alive,
     onDeadline: (deadline, bootOffset) => {
       guarded = true;
@@ -119,6 +122,9 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     get durability() {
       return durability;
     },
+    get failsafe() {
+      return failsafe;
+    },
     journal,
     settings,
     clock,
@@ -129,6 +135,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
   };
   const suspicion = new Suspicion(context);
   const durability = new DurabilityKeeper(context);
+  const failsafe = new Failsafe(context);
   const record = new RecordKeeper(context);
   const agent: Agent = new Agent(context, record, new Upkeep(context), () => {
     journal.announce();
@@ -166,6 +173,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     if (guard.view().alive) keeper.renewRefused();
   });
   mirror.open();
+  failsafe.open();
   journal.event("agent_started", true, `agent ${parts.agentVersion} of ${config.node} started`, {
     pid: process.pid,
   });
@@ -186,6 +194,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       await ended.catch(() => undefined);
       keeper.close();
       durability.close();
+      failsafe.close();
       mirror.close();
       disk.close();
       if (postgres === "keep") instance.detach();

@@ -11,6 +11,7 @@ import type { NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 import type { DurabilityKeeper } from "./durability-keeper.ts";
 import type { GuardPort } from "./guard-port.ts";
+import type { Failsafe } from "./failsafe.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import type { Membership } from "./membership.ts";
 import type { DcsMirror } from "./mirror.ts";
@@ -87,6 +88,7 @@ export interface AgentContext {
   readonly peers: Peers;
   readonly suspicion: Suspicion;
   readonly durability: DurabilityKeeper;
+  readonly failsafe: Failsafe;
   readonly files: StateFiles;
   readonly journal: Journal;
   readonly settings: SettingsSource;

@@ -106,7 +106,7 @@ export class DurabilityKeeper {
   }
 
   async #work(): Promise<void> {
-    const { instance, mirror } = this.#context;
+    const { instance, mirror, keeper, settings } = this.#context;
     for (let steps = 0; steps < stepLimit; steps += 1) {
       const token = this.#leads();
       const cluster = mirror.state;
@@ -127,6 +127,9 @@ export class DurabilityKeeper {
           await this.#apply(token, step.names);
           break;
         case "record":
+          // Without the DCS the record stays as it is, and what a dead standby holds up waits: who leads on by grants alone
+          // may not decide who counts (failsafe).
+          if ((keeper.unrenewedMs() ?? Infinity) > settings().ttlMs / 2) return;
           if (!(await this.#record(cluster, step.entries, step.why))) return;
           break;
       }

@@ -3,6 +3,7 @@ import type { ClusterState } from "../cluster/state.ts";
 import { buildStatus, type ClusterStatus } from "../cluster/status.ts";
 import { awayAfterMs } from "../cluster/policy.ts";
 import { cloneSource } from "../cluster/candidates.ts";
+import type { Grant } from "../cluster/failsafe.ts";
 import type { HistoryEntry, MoveOutcome, NodeRecord } from "../cluster/records.ts";
 import type { LocalRequest } from "../cluster/view.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
@@ -63,7 +64,9 @@ export class AgentFacade implements AgentService {
     const { mirror, clock, settings, options } = this.#context;
     const now = clock.now();
     const state = mirror.state;
-    const leader = state === null ? null : currentLeader(this.#context, state);
+    const { failsafe } = this.#context;
+    const granted = this.#grantedLeader();
+    const leader = state === null ? null : (currentLeader(this.#context, state) ?? granted);
     const heardMs = new Map<NodeName, number>();
     for (const name of state?.nodes.keys() ?? [])
       heardMs.set(name, name === options.node ? 0 : mirror.heardMs(name, now));
@@ -78,10 +81,20 @@ export class AgentFacade implements AgentService {
       leaderSince: leader === null ? null : (state?.lease.value?.servingSince ?? null),
       dcsReachable: this.#agent.view?.dcs.reachable ?? false,
       dcsAgeMs: this.#dcsAgeMs(now),
+      failsafe: { active: failsafe.active || granted !== null, refusals: failsafe.refusals },
       awayAfterMs: awayAfterMs(ttlMs),
       heardMs,
       clockAheadMs: (node) => (node === options.node ? null : mirror.clockAheadMs(node)),
     });
+  }
+
+  /** The leader that this node lets go on although its lease has run out here (failsafe); null = none. */
+  #grantedLeader(): NodeName | null {
+    const { keeper, membership } = this.#context;
+    const standing = keeper.standing();
+    const { grant } = membership;
+    if (grant === null || standing.kind !== "expired" || standing.lease.holder !== grant.holder) return null;
+    return standing.lease.token === grant.token ? grant.holder : null;
   }
 
   /** The recorded state with this node's own record as of its last round: newer than what it wrote. */
@@ -106,7 +119,8 @@ export class AgentFacade implements AgentService {
       loopAgeMs: elapsedMs(this.#agent.lastRound, now),
       dcsAgeMs: this.#dcsAgeMs(now),
       dcsReachable: this.#agent.view?.dcs.reachable ?? false,
-      clusterUnlocked: standing.kind !== "mine" && standing.kind !== "other",
+      clusterUnlocked:
+        standing.kind !== "mine" && standing.kind !== "other" && this.#grantedLeader() === null,
       paused,
       ttlMs,
       startedAt: this.#startedAt,
@@ -295,6 +309,10 @@ export class AgentFacade implements AgentService {
     ];
     await dcs.transact({ checks: [], writes }, dcsTimeoutMs(settings().ttlMs));
     journal.event("node_removed", true, `${name} was removed`, { removed: name });
+  }
+
+  grant(grant: Grant): Promise<void> {
+    return this.#context.failsafe.give(grant);
   }
 
   async reachability(): Promise<readonly Reach[]> {

@@ -63,8 +63,10 @@ describe("LeaseKeeper", () => {
   let clock: TestClock;
   let store: ReturnType<typeof createMemoryDcs>;
   let guarded: boolean;
+  let registered: readonly NodeName[] | null;
   beforeEach(() => {
     guarded = true;
+    registered = null;
     clock = new TestClock();
     store = createMemoryDcs();
   });
@@ -86,6 +88,7 @@ describe("LeaseKeeper", () => {
       self: name as NodeName,
       ttlMs: () => ttlMs,
       stopMs: () => 20,
+      registered: () => registered,
       mayRenew: () => guarded,
       onDeadline: (deadline) => deadlines.push(deadline),
       wake: () => undefined,

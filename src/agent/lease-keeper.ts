@@ -27,6 +27,8 @@ export interface LeaseKeeperOptions {
   readonly ttlMs: () => number;
   /** What ending PostgreSQL took on this machine: a part of the deadline (P3). */
   readonly stopMs: () => number;
+  /** The nodes registered now, this one too, for the lease to name; null = failsafe is off. */
+  readonly registered: () => readonly NodeName[] | null;
   /** Whether the lease may be renewed now: not while no guard would see its new deadline (P4). */
   readonly mayRenew: () => boolean;
   /**
@@ -41,9 +43,18 @@ export interface LeaseKeeperOptions {
 interface Held {
   readonly lease: LeaseRecord;
   readonly version: number;
+  /** Before the last confirmed renewal was sent. */
+  readonly sent: Instant;
   /** No process of ours may acknowledge a write after this (P2, P3). */
   readonly deadline: Instant;
   /** The boot clock ahead of the monotonic one when this renewal was sent. */
+  readonly bootOffset: number;
+}
+
+/** Until when every node that may take over has granted this token (failsafe). */
+interface Extension {
+  readonly token: FencingToken;
+  readonly deadline: Instant;
   readonly bootOffset: number;
 }
 
@@ -57,6 +68,9 @@ const suspendMs = 300;
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   #held: Held | null = null;
+  #extension: Extension | null = null;
+  /** Whoever the lease may name, as it stands or may yet come to stand in the store; null = it may name nobody (failsafe off). */
+  #named: ReadonlySet<NodeName> | null = new Set();
   #queue: Promise<unknown> = Promise.resolve();
   #timer: Timer | null = null;
   #closed = false;
@@ -80,7 +94,7 @@ export class LeaseKeeper {
     if (state === null || sighting === null) return { kind: "unknown" };
     const held = this.#held;
     if (held !== null && (held.version >= state.lease.version || this.#isOurs(state.lease.value, held))) {
-      const remainingMs = elapsedMs(now, held.deadline);
+      const remainingMs = elapsedMs(now, this.#limit(held).deadline);
       if (remainingMs > 0) return { kind: "mine", lease: held.lease, remainingMs };
       return { kind: "mine-lapsed", lease: held.lease, openMs: -remainingMs };
     }
@@ -99,6 +113,37 @@ export class LeaseKeeper {
     return remainingMs > 0
       ? { kind: "other", lease, remainingMs }
       : { kind: "expired", lease, openMs: -remainingMs };
+  }
+
+  /** How long ago the last confirmed renewal was sent; null = this node holds nothing. */
+  unrenewedMs(): number | null {
+    return this.#held === null ? null : elapsedMs(this.#held.sent, this.#options.clock.now());
+  }
+
+  /** Every node that could take over from this one when its renewal has run out; null = that is not known. */
+  successors(): readonly NodeName[] | null {
+    if (this.#held === null || this.#named === null) return null;
+    return [...this.#named].filter((name) => name !== this.#options.self);
+  }
+
+  /**
+   * Every successor has granted this token for `holdMs`, asked at `sent`: the deadline moves on without the DCS (failsafe).
+   * @returns false when it does not count: the token or the successors are not those asked for any more
+   */
+  extend(
+    token: FencingToken,
+    granted: readonly NodeName[],
+    asked: { readonly sent: Instant; readonly bootOffset: number; readonly holdMs: number },
+  ): boolean {
+    const held = this.#held;
+    const successors = this.successors();
+    if (held?.lease.token !== token || successors?.every((name) => granted.includes(name)) !== true)
+      return false;
+    if (this.#lapsing || this.standing().kind !== "mine") return false;
+    const deadline = instantAfter(asked.sent, heldForMs(asked.holdMs, this.#options.stopMs()));
+    this.#extension = { token, deadline, bootOffset: asked.bootOffset };
+    this.#hold(held);
+    return true;
   }
 
   /** Begins to renew whenever this node is the holder: at once, because a restarted agent may have little time left. */
@@ -211,8 +256,12 @@ export class LeaseKeeper {
 
   async #write(wanted: LeaseRecord, version: number, also: LeaseTransaction): Promise<boolean> {
     const { dcs, clock, self } = this.#options;
-    const lease = { ...wanted, renewal: Math.max(wanted.renewal, this.#sent + 1) };
+    const registered = this.#options.registered();
+    const lease: LeaseRecord = { ...wanted, renewal: Math.max(wanted.renewal, this.#sent + 1), registered };
     this.#sent = lease.renewal;
+    // Until this write is known to have failed, the store may name the nodes of either.
+    this.#named =
+      this.#named === null || registered === null ? null : new Set([...this.#named, ...registered]);
     const sent = clock.now();
     const bootOffset = clock.bootMs() - sent;
     const deadline = instantAfter(sent, heldForMs(lease.ttlMs, this.#options.stopMs()));
@@ -230,7 +279,7 @@ export class LeaseKeeper {
       this.#options.mirror.touch();
       if (result.outcome === "committed") {
         if (lease.state === "released") this.#drop("released");
-        else this.#hold({ lease, version: result.revision, deadline, bootOffset });
+        else this.#confirm({ sent, lease, version: result.revision, deadline, bootOffset });
         return true;
       }
       await this.#reconcile();
@@ -238,7 +287,13 @@ export class LeaseKeeper {
     } catch (thrown) {
       if (!(thrown instanceof Fault) || thrown.code !== "DCS_UNCERTAIN") throw thrown;
       // The reply was lost: what stands in the store now tells, and a found renewal counts from its own t0 (P2).
-      const state = await this.#options.mirror.refresh(this.#timeoutMs(lease.ttlMs));
+      const state = await this.#options.mirror
+        .refresh(this.#timeoutMs(lease.ttlMs))
+        .catch((unread: unknown): never => {
+          // A release that may take effect at any time is one: what was given up is not begun again.
+          if (lease.state === "released") this.#drop("it may have been released");
+          throw unread;
+        });
       const found = state.lease.value;
       if (
         found?.holder === self &&
@@ -247,7 +302,7 @@ export class LeaseKeeper {
         found.state === lease.state
       ) {
         if (lease.state === "released") this.#drop("released");
-        else this.#hold({ lease, version: state.lease.version, deadline, bootOffset });
+        else this.#confirm({ sent, lease, version: state.lease.version, deadline, bootOffset });
         return true;
       }
       this.#judge(state.lease);
@@ -276,15 +331,29 @@ export class LeaseKeeper {
    * all. Nobody can have taken it before our deadline, so a record that was deleted or overwritten with garbage is ours.
    */
   #isOurs(lease: LeaseRecord | null, held: Held): boolean {
-    if (lease === null) return elapsedMs(this.#options.clock.now(), held.deadline) > 0;
+    if (lease === null) return elapsedMs(this.#options.clock.now(), this.#limit(held).deadline) > 0;
     return (
       lease.holder === this.#options.self && lease.token >= held.lease.token && lease.state !== "released"
     );
   }
 
+  /** A renewal took effect: whatever was sent before it cannot any more. */
+  #confirm(held: Held): void {
+    this.#named = held.lease.registered == null ? null : new Set(held.lease.registered);
+    this.#hold(held);
+  }
+
+  /** The deadline in force: that of the renewal, or the later one that all successors have granted for its token. */
+  #limit(held: Held): { readonly deadline: Instant; readonly bootOffset: number } {
+    const extension = this.#extension;
+    if (extension === null || extension.token !== held.lease.token) return held;
+    return extension.deadline > held.deadline ? extension : held;
+  }
+
   #hold(held: Held): void {
     this.#held = held;
-    this.#options.onDeadline(held.deadline, held.bootOffset);
+    const { deadline, bootOffset } = this.#limit(held);
+    this.#options.onDeadline(deadline, bootOffset);
     // A machine suspended since the renewal was sent was away for longer than the monotonic clock tells.
     this.#checkSuspend();
   }
@@ -293,6 +362,7 @@ export class LeaseKeeper {
     if (this.#held === null) return;
     this.#options.log("lease.dropped", { token: this.#held.lease.token, reason });
     this.#held = null;
+    this.#extension = null;
     this.#lapsing = false;
     this.#options.onDeadline(null, 0);
     this.#options.wake();
@@ -302,12 +372,15 @@ export class LeaseKeeper {
     const { clock, log, onDeadline, wake } = this.#options;
     const held = this.#held;
     const now = clock.now();
-    if (held === null || held.deadline <= now) return;
-    const ms = clock.bootMs() - now - held.bootOffset;
+    if (held === null) return;
+    const { deadline, bootOffset } = this.#limit(held);
+    if (deadline <= now) return;
+    const ms = clock.bootMs() - now - bootOffset;
     if (ms <= suspendMs) return;
     log("lease.suspended", { ms });
+    this.#extension = null;
     this.#held = { ...held, deadline: now };
-    onDeadline(now, held.bootOffset);
+    onDeadline(now, bootOffset);
     wake();
   }
 

@@ -27,6 +27,7 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
     self: options.node,
     member: context.membership.member,
     promised: context.membership.promised,
+    grant: context.membership.grant,
     tags: options.tags,
     location: options.location,
     policy: settings,
@@ -94,7 +95,7 @@ function noteStreaming(context: AgentContext, facts: PostgresFacts, now: Instant
   const deaf = facts.kind === "running" && !facts.accepting && notebook.postmaster?.answered === true;
   notebook.deafSince = deaf ? (notebook.deafSince ?? now) : null;
   if (sql === null) return;
-  notebook.synchronousNames ??= sql.inRecovery ? "" : sql.synchronousStandbyNames;
+  notebook.synchronousNames ??= sql.synchronousStandbyNames;
   if (sql.inRecovery) {
     notebook.standbys = [];
     notebook.standbysSeenAt = null;

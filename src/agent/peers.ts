@@ -1,3 +1,4 @@
+import type { Grant } from "../cluster/failsafe.ts";
 import type { NodeRecord } from "../cluster/records.ts";
 import type { NodeName } from "../values/names.ts";
 
@@ -14,4 +15,6 @@ export interface Peers {
   pulse(node: NodeRecord, timeoutMs: number): Promise<Pulse | null>;
   /** Whether the node's PostgreSQL takes connections: it accepts one and answers its first bytes. */
   answersPostgres(node: NodeRecord, timeoutMs: number): Promise<boolean>;
+  /** Asks the node for a grant (failsafe). @returns null = it is given, and durable there; else why not, silence too */
+  grant(node: NodeRecord, grant: Grant, timeoutMs: number): Promise<string | null>;
 }

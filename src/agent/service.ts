@@ -3,6 +3,7 @@
  * immediate and in memory; requests validate first and throw a Fault when they change nothing.
  */
 import type { ClusterEvent, DecisionRecord } from "../cluster/decision.ts";
+import type { Grant } from "../cluster/failsafe.ts";
 import type { HistoryEntry, MoveOutcome, NodeRecord } from "../cluster/records.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import type { ClusterStatus } from "../cluster/status.ts";
@@ -118,6 +119,11 @@ export interface AgentService {
   }): Promise<{ readonly source: NodeName }>;
   /** Removes a node that no longer runs from the records. @throws Fault REMOVE_RUNNING_NODE, NODE_UNKNOWN */
   removeNode(name: string, options: { readonly dryRun: boolean }): Promise<void>;
+  /**
+   * Promises the leader that asks, durably, to take nothing over for a while (failsafe).
+   * @throws Fault GRANT_REFUSED with the reason
+   */
+  grant(grant: Grant): Promise<void>;
   /** Asks every node, from here, whether its API and PostgreSQL answer. */
   reachability(): Promise<readonly Reach[]>;
 }

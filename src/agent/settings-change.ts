@@ -1,12 +1,16 @@
 import { effectiveSettings, parseClusterSettings, type StoredSettings } from "../config/cluster-settings.ts";
 import { formatProblems } from "../config/problem.ts";
 import { applyPatch, replaceSettings } from "../config/settings-change.ts";
+import type { DurabilityPolicy } from "../cluster/durability.ts";
+import { durabilityProblems } from "../cluster/durability-check.ts";
 import { awayAfterMs } from "../cluster/policy.ts";
+import type { ClusterState } from "../cluster/state.ts";
 import { keys } from "../dcs/layout.ts";
 import { elapsedMs } from "../values/time.ts";
 import { Fault } from "../values/fault.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import type { SettingsChange, SettingsView } from "./service.ts";
+import { mayCount } from "./sync-standbys.ts";
 
 /** How long a change waits for the nodes; one that is busy takes the settings later. */
 const applyWaitMs = 3000;
@@ -42,12 +46,36 @@ export async function changeSettings(
       detail: [...formatProblems(outcome.problems), "Nothing was changed."].join("\n"),
     });
   const { stored, diff } = outcome;
+  checkDurability(state, before.stored, stored);
   if (options.dryRun) return { diff, view: { ...before, stored, effective: effectiveSettings(stored) } };
   if (outcome.outcome === "changed") {
     await write(context, stored, state.settings.version, timeoutMs, diff);
     await untilApplied(context);
   }
   return { diff, view: settingsView(context) };
+}
+
+/**
+ * Whether the registered nodes can keep what the durability settings ask for. Only a change of these settings is held against
+ * them: a node that is removed later makes no other change impossible. @throws Fault CONFIG_INVALID with the numbers
+ */
+function checkDurability(state: ClusterState, before: StoredSettings, after: StoredSettings): void {
+  const durability = durabilityOf(after);
+  if (JSON.stringify(durability) === JSON.stringify(durabilityOf(before))) return;
+  const nodes = [...state.nodes.values()].map(({ value }) => value);
+  const problems = durabilityProblems(durability, {
+    leader: state.lease.value?.holder ?? null,
+    nodes: nodes.map(({ name, tags }) => ({ name, counts: mayCount(tags) })),
+  });
+  if (problems.length === 0) return;
+  throw new Fault("CONFIG_INVALID", "The nodes of this cluster cannot keep these durability settings.", {
+    detail: [...problems, "Nothing was changed."].join("\n"),
+    hint: "Add nodes first, or set sync_standbys, sync_order and durability together to what is there.",
+  });
+}
+
+function durabilityOf(stored: StoredSettings): DurabilityPolicy {
+  return parseClusterSettings(JSON.stringify(stored)).settings.durability;
 }
 
 /** Waits a moment for the nodes that are there to have the settings in force, so that what follows finds them so. */

@@ -67,6 +67,7 @@ const statuses: Readonly<Record<FaultCode, number>> = {
   API_UNREACHABLE: 502,
   TIMEOUT: 504,
   LOST_LEADERSHIP: 409,
+  GRANT_REFUSED: 409,
   INTERNAL: 500,
 };
 

@@ -38,6 +38,8 @@ export async function statusFromDcs(
     leaderSince: after.lease.value?.servingSince ?? null,
     dcsReachable: true,
     dcsAgeMs: 0,
+    // Only an agent knows of grants: none of them passes through the DCS.
+    failsafe: { active: false, refusals: "" },
     awayAfterMs: awayAfterMs(settings.ttlMs),
     heardMs: heardNodes(before, after),
     // A record may be half a ttl old: too old to tell one clock from another.

@@ -46,8 +46,9 @@ const leaseFor = (token: number): fc.Arbitrary<LeaseRecord> =>
       lsn: fc.option(lsn, { nil: null }),
       kind: fc.constantFrom("switchover", "shutdown", "crash"),
       candidate: maybeName,
+      registered: fc.option(fc.subarray(names), { nil: null }),
     })
-    .map(({ holder, state, timeline: number, lsn: end, kind, candidate }) => ({
+    .map(({ holder, state, timeline: number, lsn: end, kind, candidate, registered }) => ({
       holder,
       token: token as FencingToken,
       renewal: 7,
@@ -59,6 +60,7 @@ const leaseFor = (token: number): fc.Arbitrary<LeaseRecord> =>
       lsn: state === "released" ? end : null,
       servingSince: null,
       release: state === "released" ? { kind: kind, candidate, at } : null,
+      registered,
     }));
 
 const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
@@ -251,6 +253,7 @@ const view: fc.Arbitrary<View> = fc
     seenAt: fc.option(lsn, { nil: null }),
     durability: fc.array(entry, { maxLength: 2 }),
     promised: fc.constantFrom(null, null, 4, 5).map((token) => token as FencingToken | null),
+    granted: fc.constantFrom(null, null, null, 3, 4).map((token) => token as FencingToken | null),
   })
   .map((parts): View => {
     const others: NodeView[] = parts.records.flatMap((record, index) =>
@@ -289,6 +292,7 @@ const view: fc.Arbitrary<View> = fc
       self: parts.self,
       member: memberOf(parts.self, "1"),
       promised: parts.promised,
+      grant: parts.granted === null ? null : { holder: "db1" as NodeName, token: parts.granted, forMs: 700 },
       tags: parts.tags,
       location: null,
       policy: {
@@ -298,6 +302,7 @@ const view: fc.Arbitrary<View> = fc
         maxLagOnFailoverBytes: 1 << 20,
         durability: { mode: "degrade", standbys: 1, order: [] },
         suspectAfterMs: 1500,
+        failsafe: true,
         handoverWaitMs: 300,
         primaryStartTimeoutMs: 30_000,
         diskStallLimitMs: 10_000,
@@ -425,6 +430,35 @@ describe("decide", () => {
           expect(["expired", "released"]).toContain(given.standing.kind);
       }),
     );
+  });
+
+  it("promises and takes nothing that ran out while a grant for its token stands, operator or not (failsafe)", () => {
+    let held = 0;
+    holds(
+      fc.property(view, (given) => {
+        if (given.standing.kind !== "expired" || given.grant === null) return;
+        if (given.standing.lease.token > given.grant.token) return;
+        held += 1;
+        expect(["take-lease", "ballot"]).not.toContain(decide(given).action.kind);
+      }),
+    );
+    expect(held).toBeGreaterThan(20);
+  });
+
+  it("takes nothing that ran out of a holder that may go on without asking it, unless an operator accepts the loss (failsafe)", () => {
+    let held = 0;
+    holds(
+      fc.property(view, (given) => {
+        const { standing, cluster, self } = given;
+        if (standing.kind !== "expired" || standing.lease.state !== "serving") return;
+        if (standing.lease.registered?.includes(self) !== false) return;
+        const move = cluster?.move.value ?? null;
+        if (move?.acceptLoss === true && move.candidate === self && move.leader === null) return;
+        held += 1;
+        expect(["take-lease", "ballot"]).not.toContain(decide(given).action.kind);
+      }),
+    );
+    expect(held).toBeGreaterThan(20);
   });
 
   it("takes nothing while the DCS is silent", () => {
@@ -559,6 +593,7 @@ function plain(parts: {
     },
     policy: { ...base!.policy, paused: false, failover: "automatic" },
     promised: null,
+    grant: null,
     dcs: { reachable: true, silentMs: 10 },
     guard: { alive: true, forMs: 0, stopMs: 20, refusal: null },
     cluster: {

@@ -14,6 +14,8 @@ export interface Policy {
   readonly durability: DurabilityPolicy;
   /** Early failover (F7): how long agent, PostgreSQL and WAL stream of the leader must be silent; 0 = never early. */
   readonly suspectAfterMs: number;
+  /** Whether a leader without the DCS may go on while every registered node grants it. */
+  readonly failsafe: boolean;
   /** How long a holder that gave up after a crash waits for a standby that has everything, before it restarts in place. */
   readonly handoverWaitMs: number;
   /** How long a crashed primary may recover in place before a standby takes over. */

@@ -31,6 +31,11 @@ export interface LeaseRecord {
   readonly release: ReleaseFacts | null;
   /** When this holder began to serve; null before. */
   readonly servingSince: WallTime | null;
+  /**
+   * The nodes registered when this was written, the holder too: with a grant of each of the others the holder may go on past
+   * this renewal, and whoever is not named takes nothing over that ran out. null, absent = failsafe was off: anybody may.
+   */
+  readonly registered?: readonly NodeName[] | null | undefined;
 }
 
 export interface ReleaseFacts {

@@ -3,6 +3,7 @@ import { nextToken, type FencingToken } from "../values/names.ts";
 import type { Action, Rule, Verdict } from "./action.ts";
 import { electionOf, mayBecomePrimary, type Election } from "./candidates.ts";
 import { describeEntry, isProtected } from "./durability.ts";
+import { grantAgainst, isUnasked } from "./failsafe.ts";
 import { awayAfterMs } from "./policy.ts";
 import type { LeaseRecord } from "./records.ts";
 import { currentToken, type ClusterState } from "./state.ts";
@@ -80,6 +81,37 @@ export const electionRules: readonly Rule[] = [
     },
   },
   {
+    id: "E-14",
+    summary:
+      "a node that has granted the holder to go on without the DCS promises and takes nothing meanwhile (failsafe)",
+    answer: (view) => {
+      const standing = open(view);
+      const grant = standing === null ? null : grantAgainst(view, standing.lease);
+      if (grant === null) return null;
+      const why = `granted to ${grant.holder} for ${Math.ceil(grant.forMs)} ms more`;
+      const facts = { granted_token: grant.token, granted_ms: Math.ceil(grant.forMs) };
+      return view.postgres.kind === "stopped" && view.retry.start.waitMs === 0
+        ? { action: { kind: "start-standby", upstream: null }, why, facts }
+        : { action: { kind: "wait" }, why, facts };
+    },
+  },
+  {
+    id: "E-15",
+    summary:
+      "a node that the last renewal does not name takes over nothing that ran out: its holder may go on without asking it (failsafe)",
+    answer: (view) => {
+      const standing = open(view);
+      if (standing === null || !isUnasked(view, standing.lease)) return null;
+      const move = view.cluster?.move.value ?? null;
+      // An operator who accepts the loss says that the holder is gone (F8).
+      if (move?.candidate === view.self && move.leader === null && move.acceptLoss) return null;
+      const why = `the last renewal of ${standing.lease.holder} does not name ${view.self}`;
+      return view.postgres.kind === "stopped" && view.retry.start.waitMs === 0
+        ? { action: { kind: "start-standby", upstream: null }, why }
+        : { action: { kind: "wait" }, why };
+    },
+  },
+  {
     id: "E-01",
     summary: "a failover that an operator asked for by name goes to that node (F8)",
     answer: (view) => {
@@ -87,6 +119,9 @@ export const electionRules: readonly Rule[] = [
       const move = view.cluster?.move.value ?? null;
       if (standing === null || view.cluster === null || !view.dcs.reachable) return null;
       if (move?.candidate !== view.self || move.leader !== null) return null;
+      // In pause E-14 and E-15 are not asked before.
+      const mayGoOn = !move.acceptLoss && isUnasked(view, standing.lease);
+      if (mayGoOn || grantAgainst(view, standing.lease) !== null) return null;
       if (view.postgres.kind === "empty" || view.retry.start.failures >= 3) {
         const message = `${view.self} has no PostgreSQL that could be promoted`;
         return { action: { kind: "refuse-move", code: "SWITCHOVER_FAILED", message }, why: message };

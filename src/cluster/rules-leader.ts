@@ -154,7 +154,8 @@ export const leaderRules: readonly Rule[] = [
     summary: "a holder whose PostgreSQL died hands over when a standby streamed from it (P7)",
     answer: (view) => {
       if (diedServing(view) === null) return null;
-      if (view.policy.failover === "manual") return null;
+      // Without the DCS the lease cannot be released: nobody could take over.
+      if (view.policy.failover === "manual" || !view.dcs.reachable) return null;
       const candidate = bestStreamingStandby(view, view.policy.maxLagOnFailoverBytes);
       if (candidate === null) return null;
       return {

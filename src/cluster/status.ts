@@ -72,6 +72,8 @@ export interface ClusterStatus {
   /** Whether the answering agent reaches the DCS; when not, all else is as old as `dcs_age_s`. */
   readonly dcs_reachable: boolean;
   readonly dcs_age_s: number | null;
+  /** The leader cannot renew its lease, and goes on because every registered node grants it. */
+  readonly failsafe: boolean;
   /** What needs attention, as sentences, the most urgent first. */
   readonly attention: readonly string[];
   readonly scheduled_switchover: {
@@ -98,6 +100,8 @@ export interface StatusContext {
   readonly leaderSince: string | null;
   readonly dcsReachable: boolean;
   readonly dcsAgeMs: number | null;
+  /** active: the leader goes on by grants; refusals: why this node, the leader, would not get them; empty = it would. */
+  readonly failsafe: { readonly active: boolean; readonly refusals: string };
   readonly awayAfterMs: number;
   /** Milliseconds since each node's record last grew. */
   readonly heardMs: ReadonlyMap<NodeName, number>;
@@ -130,6 +134,7 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
       state?.initialization.value.kind === "initialized" ? state.initialization.value.systemIdentifier : null,
     dcs_reachable: context.dcsReachable,
     dcs_age_s: context.dcsAgeMs === null ? null : Math.round(context.dcsAgeMs) / 1000,
+    failsafe: context.failsafe.active,
     attention,
     scheduled_switchover:
       state?.move.value?.scheduledAt == null
@@ -237,6 +242,8 @@ function attentionOf(
   const lines: string[] = [];
   if (!context.dcsReachable) lines.push("the DCS cannot be reached from this node");
   if (context.leader === null) lines.push("no node leads");
+  const failsafe = failsafeLine(context);
+  if (failsafe !== null) lines.push(failsafe);
   const durability = durabilityLine(state?.durability.value ?? [], nodes, context);
   if (durability !== null) lines.push(durability);
   for (const node of nodes) {
@@ -257,6 +264,15 @@ function attentionOf(
   for (const item of state?.garbage ?? [])
     lines.push(`the DCS key ${item.key} cannot be understood: ${item.problem}`);
   return lines;
+}
+
+function failsafeLine({ leader, failsafe }: StatusContext): string | null {
+  if (leader === null) return null;
+  if (failsafe.refusals !== "")
+    return `${leader} cannot renew its lease and must stop writing at its end: ${failsafe.refusals}`;
+  return failsafe.active
+    ? `failsafe: ${leader} cannot renew its lease and leads on while every node grants it`
+    : null;
 }
 
 function durabilityLine(

@@ -19,6 +19,8 @@ export interface View {
   readonly member: Member;
   /** The token this node has promised (F2): it connects to no holder of a lower one; null = none (F9). */
   readonly promised: FencingToken | null;
+  /** The grant this node has given (failsafe), while it binds it; null = none. */
+  readonly grant: { readonly holder: NodeName; readonly token: FencingToken; readonly forMs: number } | null;
   /** The decoded DCS; null before the first contact. */
   readonly cluster: ClusterState | null;
   readonly standing: Standing;

@@ -65,11 +65,7 @@ const postgresql = z.strictObject({
 
 const lag = { min: "0B", max: "1TB" };
 
-/**
- * The settings all nodes share: stored in the DCS under `config` as JSON, holding only what somebody set. Its input side
- * is that document, its output side has every default and plain units (milliseconds, bytes).
- */
-export const clusterSettingsSchema = z.strictObject({
+const settings = z.strictObject({
   ttl: duration(
     {
       description:
@@ -116,6 +112,13 @@ export const clusterSettingsSchema = z.strictObject({
     },
     { min: "0s", max: "1min" },
   ).prefault("1500ms"),
+  failsafe: z
+    .enum(["on", "off"])
+    .meta({
+      description:
+        "What a leader does that cannot renew its lease because the DCS is away. on: it goes on while every registered node grants it, which promises to take nothing over meanwhile. off: it stops at its deadline.",
+    })
+    .default("on"),
   failover: z
     .enum(["automatic", "manual"])
     .meta({
@@ -175,6 +178,18 @@ export const clusterSettingsSchema = z.strictObject({
     1000,
   ).default(100),
   postgresql: postgresql.meta({ description: "PostgreSQL on every node." }).prefault({}),
+});
+
+/**
+ * The settings all nodes share: stored in the DCS under `config` as JSON, holding only what somebody set. Its input side
+ * is that document, its output side has every default and plain units (milliseconds, bytes).
+ */
+export const clusterSettingsSchema = settings.superRefine((value, context) => {
+  const { durability, sync_order: order, sync_standbys: standbys } = value;
+  if (durability === "async" || order.length === 0 || order.length >= standbys) return;
+  // Whatever nodes there are, it could never be kept.
+  const message = `names ${order.length} ${order.length === 1 ? "node" : "nodes"}, fewer than sync_standbys (${standbys})`;
+  context.addIssue({ code: "custom", path: ["sync_order"], message });
 });
 
 /** Keys of Patroni's settings that pgherd does not need, each with why. */

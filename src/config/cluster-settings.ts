@@ -115,6 +115,7 @@ function settingsOf(document: StoredSettings): ClusterSettings {
     maxLagOnFailoverBytes: valid.max_lag_on_failover,
     durability: { mode: valid.durability, standbys: valid.sync_standbys, order: valid.sync_order },
     suspectAfterMs: valid.suspect_after,
+    failsafe: valid.failsafe === "on",
     handoverWaitMs: valid.handover_wait,
     primaryStartTimeoutMs: valid.primary_start_timeout,
     diskStallLimitMs: valid.disk_stall_limit,

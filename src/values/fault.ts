@@ -85,6 +85,7 @@ export const faultCatalogue = {
   API_UNREACHABLE: { retry: true, summary: "No agent answers" },
   TIMEOUT: { retry: true, summary: "It took too long" },
   LOST_LEADERSHIP: { retry: true, summary: "Another node leads now" },
+  GRANT_REFUSED: { retry: true, summary: "A node cannot let the leader go on without the DCS" },
   INTERNAL: { retry: false, summary: "A defect in pgherd" },
 } as const satisfies Record<string, { retry: boolean; summary: string }>;
 

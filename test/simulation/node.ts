@@ -115,6 +115,28 @@ export class SimNode {
         ask<Pulse | null>(node.name, limitMs, null, ({ agent, daemon }) =>
           agent === null || daemon === null ? null : [agent, { node: node.name, postgres: true }],
         ),
+      grant: (node, grant, limitMs) =>
+        new Promise((resolve) => {
+          const limit = host.timers(process).after(limitMs, () => resolve("no answer"));
+          net.network.send(host.name, node.name, () => {
+            const there = this.#find(node.name);
+            const { agent, daemon } = there ?? { agent: null, daemon: null };
+            if (agent === null || daemon === null) return;
+            const reply = (refusal: string | null): void =>
+              net.network.send(node.name, host.name, () =>
+                process.deliver(() => {
+                  limit.cancel();
+                  resolve(refusal);
+                }),
+              );
+            agent.deliver(() => {
+              daemon.service.grant(grant).then(
+                () => reply(null),
+                (thrown: unknown) => reply(String(thrown)),
+              );
+            });
+          });
+        }),
       answersPostgres: (node, limitMs) =>
         ask(node.name, limitMs, false, ({ postgres: { server } }) =>
           server === null ? null : [server.process, true],

@@ -6,6 +6,7 @@ import type {
   SettingsView,
   StreamItem,
 } from "../../src/agent/service.ts";
+import type { Grant } from "../../src/cluster/failsafe.ts";
 import type { ClusterEvent, DecisionRecord } from "../../src/cluster/decision.ts";
 import type { HistoryEntry, NodeRecord, Tags } from "../../src/cluster/records.ts";
 import type { ClusterState } from "../../src/cluster/state.ts";
@@ -258,6 +259,7 @@ export class FixtureService implements AgentService {
     effective: { ttl: "5s", max_lag_on_failover: "1MB" },
     version: 3,
   };
+  failsafe = false;
   /** Thrown by every request while set. */
   refusal: Fault | null = null;
   /** Who leads after a move; null = its candidate. */
@@ -289,6 +291,7 @@ export class FixtureService implements AgentService {
       leaderSince: "2026-11-18T09:00:00.000Z",
       dcsReachable: this.picture.dcsReachable,
       dcsAgeMs: this.picture.dcsAgeMs,
+      failsafe: { active: this.failsafe, refusals: "" },
       awayAfterMs: 7500,
       heardMs: new Map([...(this.clusterState?.nodes.keys() ?? [])].map((node) => [node, 400])),
       clockAheadMs: () => null,
@@ -355,6 +358,9 @@ export class FixtureService implements AgentService {
   }
   removeNode(node: string, options: { dryRun: boolean }): Promise<void> {
     return this.#asked(["removeNode", node, options], undefined);
+  }
+  grant(grant: Grant): Promise<void> {
+    return this.#asked(["grant", grant], undefined);
   }
   reachability(): ReturnType<AgentService["reachability"]> {
     return Promise.resolve([

@@ -77,6 +77,7 @@ export function clusterStatus(over: Partial<ClusterStatus> = {}): ClusterStatus 
     system_identifier: "7300000000000000001",
     dcs_reachable: true,
     dcs_age_s: 0.1,
+    failsafe: false,
     attention: [],
     scheduled_switchover: null,
     nodes: [leaderStatus("db1"), nodeStatus("db2"), nodeStatus("db3")],

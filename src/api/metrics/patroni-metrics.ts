@@ -82,7 +82,11 @@ export function patroniMetrics(context: ApiContext): readonly Metric[] {
       "Value is 1 if the cluster is unlocked, 0 if locked.",
       flag(local.clusterUnlocked),
     ),
-    gauge("failsafe_mode_is_active", "Value is 1 if failsafe mode is active, 0 if inactive.", 0),
+    gauge(
+      "failsafe_mode_is_active",
+      "Value is 1 if failsafe mode is active, 0 if inactive.",
+      flag(service.status().failsafe),
+    ),
     counter(
       "postgres_timeline",
       "Postgres timeline of this node (if running), 0 otherwise.",

@@ -66,7 +66,12 @@ const information: readonly PatroniRoute[] = [
     summary: "Prometheus metrics",
     handle: (context) => textReply(200, metricsText(context), "text/plain; version=0.0.4; charset=utf-8"),
   },
-  { method: "GET", path: "/failsafe", summary: "502: there is no failsafe mode", handle: noFailsafe },
+  {
+    method: "GET",
+    path: "/failsafe",
+    summary: "502: failsafe works by grants (`/v1/grant`)",
+    handle: noFailsafe,
+  },
 ];
 
 const operations: readonly PatroniRoute[] = [
@@ -127,7 +132,12 @@ const operations: readonly PatroniRoute[] = [
     summary: "Copies this node anew",
     handle: async (context, request) => reinitializeReply(context, await request.json()),
   },
-  { method: "POST", path: "/failsafe", summary: "502: there is no failsafe mode", handle: noFailsafe },
+  {
+    method: "POST",
+    path: "/failsafe",
+    summary: "502: failsafe works by grants (`/v1/grant`)",
+    handle: noFailsafe,
+  },
 ];
 
 const healthSummaries: Readonly<Record<(typeof healthPaths)[HealthPath], string>> = {

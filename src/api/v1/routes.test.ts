@@ -23,7 +23,8 @@ describe("the described shape is the real one", () => {
   it.each(described.map((route) => [route.method, route.path, route] as const))(
     "%s %s",
     async (method, path, route) => {
-      const body = path === "/v1/settings" && method !== "GET" ? { ttl: "6s" } : undefined;
+      const settings = path === "/v1/settings" && method !== "GET" ? { ttl: "6s" } : undefined;
+      const body = path === "/v1/grant" ? { holder: "db2", token: 3, hold_ms: 5000 } : settings;
       const reply = await askAs(base, method, path.replace("{name}", "db3"), body);
       expect(reply.status).toBeLessThan(300);
       expect(route.reply?.safeParse(reply.json()).error?.issues ?? []).toEqual([]);

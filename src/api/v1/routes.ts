@@ -1,5 +1,7 @@
 import type { z } from "zod";
 import type { MoveInput } from "../../agent/service.ts";
+import { Fault } from "../../values/fault.ts";
+import { parseNodeName, parseToken } from "../../values/names.ts";
 import type { ApiContext } from "../context.ts";
 import { jsonReply, type ApiReply } from "../exchange.ts";
 import { historyLine, nodePicture, toWire } from "../wire.ts";
@@ -206,6 +208,22 @@ const nodeChanging: readonly V1Route[] = [
     handle: async ({ service }, { body }) => {
       const { source } = await service.reinit({ fromLeader: body.from_leader, dryRun: body.dry_run });
       return jsonReply(body.dry_run ? 200 : 202, { source });
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/v1/grant",
+    summary: "Between agents: promises a leader without the DCS to take nothing over for a while (failsafe)",
+    query: shape.noQuery,
+    body: shape.grantBody,
+    reply: shape.grantReply,
+    handle: async ({ service }, { body }) => {
+      const holder = parseNodeName(body.holder);
+      const token = parseToken(body.token);
+      if (holder === undefined || token === undefined)
+        throw new Fault("REQUEST_INVALID", "The holder or the token of the grant is not understood");
+      await service.grant({ holder, token, holdMs: body.hold_ms });
+      return jsonReply(200, { node: service.identity.node, node_id: service.local().record.nodeId, token });
     },
   }),
   route({

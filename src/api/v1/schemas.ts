@@ -85,6 +85,9 @@ export const status = z.strictObject({
   failover: z.enum(["automatic", "manual"]),
   system_identifier: z.string().nullable(),
   dcs_reachable: z.boolean(),
+  failsafe: z.boolean().meta({
+    description: "The leader cannot renew its lease, and goes on because every registered node grants it",
+  }),
   dcs_age_s: z.number().nullable(),
   attention: z.array(z.string()),
   scheduled_switchover: z
@@ -349,6 +352,18 @@ export const reinitBody = z.strictObject({
 
 export const reinitReply = z.strictObject({
   source: z.string().meta({ description: "The node that is copied" }),
+});
+
+export const grantBody = z.strictObject({
+  holder: z.string().meta({ description: "The leader that asks" }),
+  token: z.int().min(1),
+  hold_ms: z.int().min(1).max(300_000).meta({ description: "For how long, in milliseconds" }),
+});
+
+export const grantReply = z.strictObject({
+  node: z.string().meta({ description: "Who gave it" }),
+  node_id: z.string().meta({ description: "Its installation, as in its record" }),
+  token: z.number(),
 });
 
 export const nothing = z.strictObject({ done: z.boolean().meta({ description: "false: it was a dry run" }) });
