@@ -104,8 +104,7 @@ function standby(node: string, problem: NodeProblem | null = null): NodeView {
   return { record, heardMs: 100 };
 }
 
-// Only what these rules ask for: other settings may come without touching this table.
-const policy = {
+const policy: Policy = {
   ttlMs: 5000,
   failover: "automatic",
   paused: false,
@@ -119,7 +118,8 @@ const policy = {
   memberSlotsTtlMs: 1_800_000,
   rewind: true,
   reclone: { attempts: 3, waitMs: 1000, maxWaitMs: 60_000 },
-} as Policy;
+  failsafe: true,
+};
 
 const none = { failures: 0, waitMs: 0 };
 
@@ -132,6 +132,7 @@ function view(over: Partial<View> = {}): View {
     self,
     member: memberOf(self, "1"),
     promised: null,
+    grant: null,
     tags: plainTags,
     location: null,
     policy,
