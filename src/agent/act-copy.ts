@@ -71,6 +71,7 @@ export async function copyFrom({ context, signal, step }: Execution, sourceName:
   }
   await context.membership.renew();
   notebook.succeeded("clone", "rejoin");
+  notebook.diverged = null;
   journal.event("clone_done", true, `copied from ${sourceName}`, {
     source: sourceName,
     ms: Math.round(elapsedMs(started, clock.now())),

@@ -126,5 +126,6 @@ async function carryOut(execution: Execution, leader: NodeName, found: RejoinPla
   step("starting");
   await beginStandby(context, leader, provenToken(context, leader));
   notebook.succeeded("rejoin");
+  notebook.diverged = null;
   journal.event("rejoined", true, `follows ${leader}: ${found.why}`, { leader, how: found.kind });
 }

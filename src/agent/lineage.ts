@@ -42,6 +42,8 @@ export async function proveLineage(context: AgentContext, upstream: NodeName): P
     if (lease.state === "serving") {
       const history = await instance.upstreamHistory(plain);
       if (!history.inRecovery && isAncestor(position, history)) return done(context, token);
+      // Now it is known: no need to wait until nothing comes for a while.
+      if (!history.inRecovery) notebook.diverged = { leader: upstream, token };
     }
     context.log("info", "lineage.unproven", { upstream, token, timeline: position.timeline });
   } catch (thrown) {
@@ -53,6 +55,7 @@ export async function proveLineage(context: AgentContext, upstream: NodeName): P
 
 function done(context: AgentContext, token: FencingToken): FencingToken {
   context.notebook.succeeded("prove");
+  context.notebook.diverged = null;
   return token;
 }
 

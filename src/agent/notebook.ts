@@ -62,6 +62,8 @@ export class Notebook {
   synchronousNames: string | null = null;
   /** The leader and token for which this node is connected under its proven name (S5); null = under a plain one. */
   proven: { readonly leader: NodeName; readonly token: FencingToken } | null = null;
+  /** The leader and token whose history this node's WAL was seen not to be a beginning of; null = not seen. */
+  diverged: { readonly leader: NodeName; readonly token: FencingToken } | null = null;
   #configuring: Promise<unknown> = Promise.resolve();
 
   constructor(clock: Clock) {

@@ -1,5 +1,6 @@
 import { elapsedMs, type Instant } from "../values/time.ts";
 import type { FencingToken, NodeName } from "../values/names.ts";
+import { examineAfterMs } from "../cluster/policy.ts";
 import { isLost } from "../cluster/early-failover.ts";
 import type { LocalPostgres, NodeView, Standing, View } from "../cluster/view.ts";
 import { replicationName, slotNameOf } from "../values/names.ts";
@@ -149,6 +150,8 @@ function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant
       }
       const { sql } = facts;
       const since = notebook.notStreamingSince;
+      // PostgreSQL lets a diverged standby connect and ends the stream again, over and over.
+      const diverged = sql.inRecovery && isDiverged(context);
       return {
         kind: "running",
         ours: facts.ours,
@@ -156,12 +159,19 @@ function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant
         systemIdentifier: sql.systemIdentifier,
         timeline: sql.timeline,
         lsn: sql.lsn,
-        streaming: isStreaming(sql),
+        streaming: isStreaming(sql) && !diverged,
         upstream: sql.inRecovery ? upstreamOf(context, sql) : null,
-        silentMs: since === null ? 0 : elapsedMs(since, now),
+        silentMs: diverged ? examineAfterMs : since === null ? 0 : elapsedMs(since, now),
       };
     }
   }
+}
+
+/** Whether the WAL here was seen not to be a beginning of the present leader's. */
+function isDiverged(context: AgentContext): boolean {
+  const { diverged } = context.notebook;
+  const lease = context.mirror.state?.lease.value;
+  return diverged !== null && lease?.holder === diverged.leader && lease.token === diverged.token;
 }
 
 /** The node this standby is pointed at: what this agent configured, else what its receiver shows. */
