@@ -40,7 +40,7 @@ export function diskProblem(disk: LocalDisk): (NodeProblem & { readonly code: Fa
             code: "DISK_STALLED",
             // Without the seconds: a problem that changes its words with each round is told anew with each round.
             message: `a write to the ${where} does not end`,
-            detail,
+            detail: null,
             hint: "Look at the storage: dmesg, iostat -x 1, the array or the volume's service.",
           };
     case "full":
