@@ -128,6 +128,96 @@ describe("LeaseKeeper", () => {
     await vi.waitFor(async () => expect(await stored()).toBe((before ?? 0) + 1));
   });
 
+  describe("without the DCS (failsafe)", () => {
+    const [db2, db3, db4] = ["db2", "db3", "db4"] as NodeName[] as [NodeName, NodeName, NodeName];
+    const asked = (): { sent: Instant; bootOffset: number; holdMs: number } => ({
+      sent: clock.now(),
+      bootOffset: clock.bootMs() - clock.now(),
+      holdMs: ttlMs,
+    });
+    const one = first.token;
+    beforeEach(() => {
+      registered = ["db1" as NodeName, db2, db3];
+    });
+
+    it("goes on until what all successors have granted ends, and tells the guard", async () => {
+      const { keeper, mirror, deadlines } = await keeperOf("db1");
+      await take(keeper, mirror);
+      expect((await mirror.refresh(1000)).lease.value?.registered).toEqual(["db1", "db2", "db3"]);
+      expect(keeper.successors()).toEqual(["db2", "db3"]);
+      clock.ms += 3000;
+      expect(keeper.unrenewedMs()).toBe(3000);
+      expect(keeper.extend(one, [db2, db3], asked())).toBe(true);
+      expect(deadlines.at(-1)).toBe(4000 + heldForMs(ttlMs, 20));
+      clock.ms = 4000 + heldForMs(ttlMs, 20) - 1;
+      expect(keeper.standing()).toMatchObject({ kind: "mine", remainingMs: 1 });
+      clock.ms += 1;
+      expect(keeper.standing().kind).toBe("mine-lapsed");
+      expect(keeper.extend(one, [db2, db3], asked())).toBe(false);
+    });
+
+    it("needs every successor, and the token that is held", async () => {
+      const { keeper, mirror, deadlines } = await keeperOf("db1");
+      await take(keeper, mirror);
+      const before = deadlines.at(-1);
+      expect(keeper.extend(one, [db2], asked())).toBe(false);
+      expect(keeper.extend(2 as FencingToken, [db2, db3], asked())).toBe(false);
+      expect(deadlines.at(-1)).toBe(before);
+    });
+
+    it("counts whoever a renewal names that may have taken effect, until one is confirmed", async () => {
+      const { keeper, mirror, dcs } = await keeperOf("db1");
+      await take(keeper, mirror);
+      dcs.onTransact = () => {
+        throw new Fault("DCS_UNREACHABLE", "it is away");
+      };
+      registered = ["db1" as NodeName, db2, db4];
+      await keeper.renew();
+      expect(keeper.successors()).toEqual(["db2", "db3", "db4"]);
+      registered = null;
+      await keeper.renew();
+      expect(keeper.successors()).toBeNull();
+      expect(keeper.extend(one, [db2, db3, db4], asked())).toBe(false);
+      dcs.onTransact = () => undefined;
+      registered = ["db1" as NodeName, db2];
+      await keeper.renew();
+      expect(keeper.successors()).toEqual(["db2"]);
+    });
+
+    it("a renewal of a higher token does not inherit what was granted for the lower", async () => {
+      const { keeper, mirror } = await keeperOf("db1");
+      await take(keeper, mirror);
+      clock.ms += 100;
+      await keeper.change((lease) => ({ ...lease, token: 2 as FencingToken }));
+      clock.ms += 1000;
+      expect(keeper.extend(one, [db2, db3], asked())).toBe(false);
+    });
+
+    it("a machine that was suspended since the grants were asked for has none", async () => {
+      const { keeper, mirror } = await keeperOf("db1");
+      await take(keeper, mirror);
+      clock.ms += 3000;
+      keeper.extend(one, [db2, db3], asked());
+      clock.suspendedMs += 1000;
+      expect(keeper.standing().kind).toBe("mine-lapsed");
+    });
+
+    it("a release whose outcome cannot be read counts as one", async () => {
+      const { keeper, mirror, dcs } = await keeperOf("db1");
+      await take(keeper, mirror);
+      await mirror.refresh(1000);
+      dcs.onTransact = () => {
+        throw new Fault("DCS_UNCERTAIN", "the reply was lost");
+      };
+      dcs.read = () => Promise.reject(new Fault("DCS_UNREACHABLE", "it is away"));
+      await expect(keeper.change((lease) => ({ ...lease, state: "released" }))).rejects.toMatchObject({
+        code: "DCS_UNREACHABLE",
+      });
+      expect(keeper.standing().kind).toBe("mine-lapsed");
+      expect(keeper.extend(one, [db2, db3], asked())).toBe(false);
+    });
+  });
+
   it("counts the deadline from before the send, not from the reply (P2)", async () => {
     const { keeper, mirror, dcs, deadlines } = await keeperOf("db1");
     dcs.onTransact = () => (clock.ms += 700);
