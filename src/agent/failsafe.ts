@@ -1,12 +1,12 @@
 import { grantRefusal, type Grant } from "../cluster/failsafe.ts";
-import { renewalMs } from "../cluster/policy.ts";
+import { heldForMs, renewalMs } from "../cluster/policy.ts";
 import type { LeaseRecord } from "../cluster/records.ts";
 import { toFault } from "../values/fault.ts";
 import type { NodeName } from "../values/names.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 
-/** A leader that could not renew for this share of the ttl begins to ask. */
+/** A leader that could not renew for this share of the time a renewal holds begins to ask. */
 const askAfter = 0.5;
 /** No question waits shorter than this for its answer: a disk has to be written before it comes. */
 const leastWaitMs = 250;
@@ -72,25 +72,28 @@ export class Failsafe {
   }
 
   #tick(): void {
-    const { membership, keeper, settings, clock, log } = this.#context;
+    const { membership, keeper, settings, guard, clock, log } = this.#context;
     void membership
       .tidy()
       .catch((thrown: unknown) => log("warn", "failsafe.tidy_failed", { ...toFault(thrown).report() }));
     const standing = keeper.standing();
     const unrenewedMs = keeper.unrenewedMs();
     const { failsafe, ttlMs } = settings();
+    // Where ending PostgreSQL takes long, a renewal holds for less.
+    const heldMs = heldForMs(ttlMs, guard.view().stopMs);
+    const paceMs = Math.min(renewalMs(ttlMs), heldMs / 4);
     if (standing.kind !== "mine" || standing.lease.state !== "serving" || unrenewedMs === null) {
       this.#end(false);
       return;
     }
-    if (unrenewedMs < ttlMs * askAfter) {
+    if (unrenewedMs < heldMs * askAfter) {
       this.#end(true);
       return;
     }
     if (!failsafe || this.#asking || !this.#mayAsk()) return;
-    if (this.#askedAt !== null && elapsedMs(this.#askedAt, clock.now()) < renewalMs(ttlMs)) return;
+    if (this.#askedAt !== null && elapsedMs(this.#askedAt, clock.now()) < paceMs) return;
     this.#asking = true;
-    void this.#ask(standing.lease)
+    void this.#ask(standing.lease, Math.max(leastWaitMs, paceMs))
       .catch((thrown: unknown) => log("error", "failsafe.failed", { ...toFault(thrown).report() }))
       .finally(() => (this.#asking = false));
   }
@@ -101,7 +104,7 @@ export class Failsafe {
     return guard.view().alive && mirror.state?.initialization.value.kind === "initialized";
   }
 
-  async #ask(lease: LeaseRecord): Promise<void> {
+  async #ask(lease: LeaseRecord, waitMs: number): Promise<void> {
     const { keeper, settings, clock, peers, mirror, options } = this.#context;
     const successors = keeper.successors();
     if (successors === null) {
@@ -113,7 +116,6 @@ export class Failsafe {
     // Counted from before the first question is sent, as a renewal is (P2).
     const sent = clock.now();
     const asked = { sent, bootOffset: clock.bootMs() - sent, holdMs: grant.holdMs };
-    const waitMs = Math.max(leastWaitMs, renewalMs(ttlMs));
     const answers = await Promise.all(
       successors.map(async (name): Promise<string | null> => {
         const node = mirror.state?.nodes.get(name)?.value;

@@ -3,7 +3,7 @@ import { isAlive, pause, signal, waitFor } from "../support/process.ts";
 import { figure, scenario, startCluster, type TestCluster } from "../support/cluster.ts";
 import { startLedger } from "../support/ledger.ts";
 
-const ttlMs = 3000;
+const ttlMs = 4000;
 let cluster: TestCluster;
 
 beforeAll(async () => {
