@@ -44,19 +44,16 @@ export const networkFaults = [
   { name: "partition-leader-of-two", hosts: 2, ...partitionLeader },
   {
     name: "partition-dcs",
-    moves: true,
-    about: "nothing passes between the leader and etcd",
+    about: "nothing passes between the leader and etcd; with failsafe it leads on, without it another does",
     strike: lasting(({ network, store, leader }) => network.part([leader.name], store.hosts)),
   },
   {
     name: "partition-dcs-out",
-    moves: true,
     about: "what the leader sends does not arrive at etcd",
     strike: lasting(({ network, store, leader }) => network.block([leader.name], store.hosts)),
   },
   {
     name: "partition-dcs-in",
-    moves: true,
     about: "what etcd sends does not arrive at the leader",
     strike: lasting(({ network, store, leader }) => network.block(store.hosts, [leader.name])),
   },
