@@ -21,6 +21,7 @@ const session = fileURLToPath(new URL("./session.mjs", import.meta.url));
 const again = 75;
 const interrupted = 130;
 const notPossible = 3;
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /** @returns {Promise<number>} 0 every promise was kept; 1 not; 3 not possible on this machine; 130 interrupted */
 export async function runSuite(options) {
@@ -85,9 +86,9 @@ async function playAll({ options, of, kept, logs, chosen }) {
 async function playOnce(given) {
   const tag = newTag();
   const dir = runDir(tag);
-  // The session hears of an interruption itself; this process stays until everything is removed.
+  // The session is told of an interruption (from a terminal it hears of it twice); this process stays until everything is removed.
   const stay = () => undefined;
-  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, stay);
+  for (const name of signals) process.on(name, stay);
   try {
     await makeHosts(tag, dir, given.databaseHosts);
     const user = chooseRunAs();
@@ -103,13 +104,13 @@ async function playOnce(given) {
     ]);
     const child = spawn(command, rest, { stdio: ["ignore", 2, 2] });
     const passOn = (name) => child.kill(name);
-    for (const name of ["SIGTERM", "SIGHUP"]) process.on(name, passOn);
+    for (const name of signals) process.on(name, passOn);
     const [code, killed] = await once(child, "exit");
-    for (const name of ["SIGTERM", "SIGHUP"]) process.off(name, passOn);
+    for (const name of signals) process.off(name, passOn);
     if (killed !== null) say(`the session was ended by ${killed}`);
     return code ?? interrupted;
   } finally {
     await sweep(tag);
-    for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.off(name, stay);
+    for (const name of signals) process.off(name, stay);
   }
 }
