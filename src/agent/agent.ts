@@ -234,7 +234,10 @@ export class Agent {
     const { proven } = this.#context.notebook;
     if (upstream === null || view.standing.kind !== "other" || view.standing.lease.holder !== upstream)
       return false;
-    if (proven?.leader === upstream && proven.token === view.standing.lease.token) return false;
+    const { token, state, origin } = view.standing.lease;
+    if (proven?.leader === upstream && proven.token === token) return false;
+    // A leader that resumes has nothing to prove it against before it serves.
+    if (state !== "serving" && origin === null) return false;
     return view.postgres.kind === "running" && this.#context.notebook.backoff("prove").waitMs === 0;
   }
 

@@ -189,6 +189,52 @@ describe("two nodes, one of which has what the other lacks", () => {
     },
   );
 
+  scenario(
+    "while a leader resumes for long, its standby waits to be able to prove itself and does nothing over and over",
+    () => cluster,
+    async (_, before) => {
+      const standby = other(before);
+      const { log } = nodeOf(await cluster.demo(), standby);
+      await recorded(store, before.standbys, 1);
+      const { token } = await cluster.lease();
+      // The standby's agent stands still, so that the leader has to resume in place.
+      const { agent } = await cluster.processes(standby);
+      cluster.afterScenario.push(() => Promise.resolve(void signal(agent?.pid ?? 0, "SIGCONT")));
+      signal(agent?.pid ?? 0, "SIGSTOP");
+      const former = (await cluster.processes(before.primary)).postmaster;
+      await cluster.kill(before.primary, "postgres");
+      // Its new postmaster stands still before it serves: the lease stays elected.
+      const starting = await waitFor(
+        async () => {
+          const { postmaster } = await cluster.processes(before.primary);
+          return postmaster?.pid !== former?.pid && postmaster !== null && postmaster;
+        },
+        { timeoutMs: 20_000, what: "the leader starts again", everyMs: 1 },
+      );
+      cluster.afterScenario.push(() => Promise.resolve(void signal(starting.pid, "SIGCONT")));
+      signal(starting.pid, "SIGSTOP");
+      expect(await cluster.lease()).toMatchObject({
+        holder: before.primary,
+        state: "elected",
+        token: token + 1,
+      });
+      const follows = (): number => readFileSync(log, "utf8").split('"action":"follow"').length;
+      const at = follows();
+      signal(agent?.pid ?? 0, "SIGCONT");
+      await waitFor(async () => (await store.node(standby)).sequence, {
+        timeoutMs: 5000,
+        what: "the standby is heard",
+      });
+      await pause(1500);
+      const times = follows() - at;
+      expect((await cluster.lease()).state).toBe("elected");
+      signal(starting.pid, "SIGCONT");
+      expect(await cluster.settled()).toEqual(before);
+      await recorded(store, before.standbys, 1);
+      expect(times).toBeLessThan(5);
+    },
+  );
+
   /** What a client is told that wants to read; "" = it was let in. */
   async function entering(connectionString: string): Promise<string> {
     const client = new pg.Client({ connectionString, connectionTimeoutMillis: 2000 });
