@@ -44,6 +44,7 @@ const gates = {
   ),
   "dead code": [process.execPath, join(root, "scripts/dead-code.mjs")],
   unit: bin("vitest/vitest.mjs", "run", "--project", "unit"),
+  simulation: bin("vitest/vitest.mjs", "run", "--project", "simulation"),
 };
 
 /** Runs the gates, two at a time. @returns whether all passed */
@@ -53,7 +54,7 @@ export async function check(names = Object.keys(gates)) {
   const worker = async () => {
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
       const result = await run(gates[name], { env: { NO_COLOR: "1", FORCE_COLOR: "0" } });
-      const note = name === "unit" ? unitSummary(result.output) : "";
+      const note = ["unit", "simulation"].includes(name) ? unitSummary(result.output) : "";
       console.log(
         `${result.code === 0 ? "✓" : "✗"} ${name.padEnd(10)} ${result.seconds.toFixed(1).padStart(5)} s${note}`,
       );

@@ -1,6 +1,6 @@
 // The long proofs (npm run prove): what `npm test` does a little of, many times over, until it is told to stop or has made its rounds.
-//   npm run prove -- [--rounds N] [--views N] [--faults N] [--set KEY=VALUE] [--resume FILE]
-// A round decides N generated views per property (other ones each time), puts one cluster through kills and moves under a
+//   npm run prove -- [--rounds N] [--views N] [--lives N] [--faults N] [--set KEY=VALUE] [--resume FILE]
+// A round decides N generated views per property and lives N simulated lives (other ones each time), puts one cluster through kills and moves under a
 // ledger of acknowledged rows, and plays every fault of the fault suite N times (as root). --set: cluster settings of that suite.
 // With --resume the counts are kept in FILE and add up over the runs of one commit.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -12,6 +12,7 @@ const { values } = parseArgs({
   options: {
     rounds: { type: "string", default: "10" },
     views: { type: "string", default: "100000" },
+    lives: { type: "string", default: "10000" },
     faults: { type: "string", default: "1" },
     set: { type: "string", multiple: true, default: [] },
     resume: { type: "string" },
@@ -24,7 +25,17 @@ const faults = [...lossless, "host-death"];
 
 /** The counts so far; those of another commit do not count. */
 function load(commit) {
-  const fresh = { commit, rounds: 0, views: 0, faults: 0, lost: 0, lostWithHost: 0, hosts: 0, bad: 0 };
+  const fresh = {
+    commit,
+    rounds: 0,
+    views: 0,
+    lives: 0,
+    faults: 0,
+    lost: 0,
+    lostWithHost: 0,
+    hosts: 0,
+    bad: 0,
+  };
   if (values.resume === undefined || !existsSync(values.resume)) return fresh;
   const kept = JSON.parse(readFileSync(values.resume, "utf8"));
   if (kept.commit === commit) return kept;
@@ -51,6 +62,16 @@ async function proveViews(counts) {
   });
   if (result.code !== 0) say(result.output);
   else counts.views += Number(values.views);
+  return result.code === 0;
+}
+
+/** Lives simulated lives that were not lived before. @returns whether no checker found anything */
+async function proveLives(counts) {
+  const range = ["--from", String(counts.lives + 1), "--seeds", values.lives];
+  const command = [process.execPath, "scripts/simulate.mjs", ...range];
+  const result = await run(command, { timeoutMs: 24 * 60 * 60_000 });
+  if (result.code !== 0) say(result.output);
+  else counts.lives += Number(values.lives);
   return result.code === 0;
 }
 
@@ -101,12 +122,13 @@ if (await setUp({ tests: false, hosts: process.getuid?.() === 0 })) {
   let failed = 0;
   for (let round = 1; round <= Number(values.rounds) && failed === 0; round += 1) {
     if (!(await proveViews(counts))) failed += 1;
+    if (failed === 0 && !(await proveLives(counts))) failed += 1;
     if (failed === 0 && !(await proveFaults(counts))) failed += 1;
     if (failed === 0 && !(await proveHosts(counts))) failed += 1;
     if (failed === 0) counts.rounds += 1;
     save(counts);
     say(
-      `round ${counts.rounds}: ${counts.views} views per property, ${counts.faults} faults, ${counts.lost} rows lost that may not be, ` +
+      `round ${counts.rounds}: ${counts.views} views per property, ${counts.lives} lives, ${counts.faults} faults, ${counts.lost} rows lost that may not be, ` +
         `${counts.lostWithHost} lost with a host (asynchronous), ${counts.hosts} rounds on hosts, ${counts.bad} of them bad`,
     );
   }

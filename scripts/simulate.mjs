@@ -27,7 +27,7 @@ if (values.plant === "list") {
   process.exitCode = await simulate({
     seeds: Number(values.seeds),
     from: Number(values.from),
-    scenario: values.scenario ?? null,
+    scenario: values.scenario ?? plants[values.plant]?.scenario ?? null,
     trace: values.trace === undefined ? null : Number(values.trace),
     json: values.json,
     stopAtFirst: values.plant !== undefined,

@@ -256,9 +256,16 @@ export class Checkers implements Observer {
       this.report("I1", `token ${after.token} of ${after.holder} does not exceed ${before.token}`);
     if (after.state !== "elected" || !this.isProtected || this.#lossAccepted) return;
     const postgres = this.#nodes().find((each) => each.host.name === after.holder);
+    if (before.state === "released" && this.#hasAllOf(before.holder, postgres?.data ?? null)) return; // F1
     const member = postgres === undefined ? after.holder : this.memberOf(postgres);
     if (!this.entries.some((entry) => entry.primary === member || entry.members.includes(member)))
       this.report("I3", `${member} took the lease and is in no recorded set: ${this.#describe()}`);
+  }
+
+  /** Whether all WAL of a node that gave the lease up is here too. */
+  #hasAllOf(releaser: NodeName, data: DataDirectory | null): boolean {
+    const theirs = this.#nodes().find((each) => each.host.name === releaser)?.data ?? null;
+    return theirs !== null && data !== null && data.commonWith(theirs) === theirs.records.length;
   }
 
   /** F3 by the checkers' own arithmetic: whether those that are there may elect one of themselves. */

@@ -84,7 +84,10 @@ export class Client {
     this.#network.send(this.#place, name, () => {
       const { server } = target;
       if (!target.host.up) return;
-      if (server === null) return answer(null);
+      if (server === null) {
+        answer(null);
+        return;
+      }
       server.process.deliver(() =>
         answer(server.role === "primary" ? server.login(this.#traits.mode) : null),
       );

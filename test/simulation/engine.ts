@@ -18,6 +18,7 @@ export class Engine {
 
   /** Runs `run` after `ms` milliseconds of true time. */
   after(ms: number, run: () => void): SimEvent {
+    if (!Number.isFinite(ms)) throw new Error(`a delay of ${ms} ms`);
     const event: SimEvent = { at: this.now + Math.max(0, ms), order: (this.#order += 1), run };
     this.#push(event);
     return event;
@@ -33,7 +34,8 @@ export class Engine {
    * settle: so the code under test sees the same order every time. @throws whatever an event throws
    */
   run(until: number): Promise<void> {
-    return new Promise((resolve, reject) => {
+    const restore = forbidAmbient();
+    return new Promise<void>((resolve, reject) => {
       const step = (): void => {
         try {
           const event = this.#pop();
@@ -54,7 +56,7 @@ export class Engine {
       };
       const next = (): void => process.nextTick(step);
       next();
-    });
+    }).finally(restore);
   }
 
   #push(event: SimEvent): void {
@@ -97,6 +99,25 @@ export class Engine {
     heap[index] = last;
     return first;
   }
+}
+
+/** Time and chance that do not come from the simulation. A run is one turn of node's own loop: nobody else needs them meanwhile. */
+const ambient: readonly (readonly [object, string])[] = [
+  [globalThis, "setTimeout"],
+  [globalThis, "setInterval"],
+  [globalThis, "setImmediate"],
+  [Math, "random"],
+  [Date, "now"],
+];
+
+/** Makes their use an error. @returns what allows it again */
+function forbidAmbient(): () => void {
+  const before = ambient.map(([owner, name]) => Reflect.get(owner, name) as unknown);
+  for (const [owner, name] of ambient)
+    Reflect.set(owner, name, () => {
+      throw new Error(`${name} was used in the simulation`);
+    });
+  return () => ambient.forEach(([owner, name], index) => Reflect.set(owner, name, before[index]));
 }
 
 function before(a: SimEvent, b: SimEvent): boolean {

@@ -247,12 +247,58 @@ const calmLimits: Partial<Record<FaultKind, number>> = {
   "store forgets changes": 0,
 };
 
+/** Lives with faults of one sort; without a scenario every sort may come. */
+const scenarios: Readonly<Record<string, readonly FaultKind[]>> = {
+  calm: Object.keys(calmLimits) as FaultKind[],
+  freezes: [
+    "freeze agent",
+    "freeze postgres",
+    "freeze host",
+    "suspend host",
+    "freeze agent, kill guard",
+    "kill agent",
+  ],
+  partitions: [
+    "partition from store",
+    "partition from nodes",
+    "partition from store and nodes",
+    "cut off",
+    "bad links",
+    "store away",
+    "store loses answers",
+    "freeze agent",
+  ],
+  crashes: ["power loss", "kill postgres", "kill postmaster", "lost disk", "kill agent", "cut off", "reinit"],
+  changes: [
+    "change settings",
+    "kill receiver",
+    "partition from nodes",
+    "partition from store",
+    "kill agent",
+    "power loss",
+    "bad links",
+  ],
+  moves: [
+    "switchover",
+    "restart",
+    "stop agent",
+    "kill postgres",
+    "partition from store",
+    "freeze agent",
+    "power loss",
+  ],
+};
+
+/** The names of the scenarios. */
+export const scenarioNames = Object.keys(scenarios);
+
 export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
   const rng = new Rng(seed, "faults");
-  const names = (Object.keys(odds) as FaultKind[]).filter((kind) => !traits.calm || kind in calmLimits);
+  const names =
+    scenarios[traits.calm ? "calm" : (traits.scenario ?? "")] ?? (Object.keys(odds) as FaultKind[]);
   // Each life has its own favourites: some faults come often, many not at all.
   const weights = names.map((kind) => odds[kind][0] * (rng.chance(0.5) ? rng.magnitude(0.2, 5) : 0.02));
-  const count = 3 + rng.below(traits.calm ? 12 : 25);
+  const count = (traits.scenario === null ? 3 : 10) + rng.below(traits.calm ? 12 : 22);
   const plans: FaultPlan[] = [];
   const length = traits.lengthMs - 40_000;
   // Some come in bursts: one right after the other is worse than both apart.

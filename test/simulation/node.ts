@@ -52,7 +52,7 @@ export class SimNode {
       this.#restarts += 1;
       net.engine.after(net.rng.between(150, 1500), () => this.start());
     });
-    const { trace } = net.observer;
+    const trace = (who: string, text: () => string): void => net.observer.trace(who, text);
     trace(host.name, () => "agent starts");
     void assembleAgent({
       config: this.#config,
@@ -147,10 +147,7 @@ export class SimNode {
 
 function describe(fields: Readonly<Record<string, unknown>> | undefined): string {
   return Object.entries(fields ?? {})
-    .map(
-      ([name, value]) =>
-        `${name}=${typeof value === "object" ? JSON.stringify(value, bigints) : String(value)}`,
-    )
+    .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value, bigints)}`)
     .join(" ");
 }
 

@@ -5,19 +5,21 @@ const agent = (file) => `src/agent/${file}.ts`;
 const cluster = (file) => `src/cluster/${file}.ts`;
 const model = (file) => `test/simulation/${file}.ts`;
 
-/** @type {Readonly<Record<string, {readonly what: string, readonly patches: readonly {file: string, old: string, new: string}[]}>>} */
+/** @type {Readonly<Record<string, {readonly what: string, readonly scenario: string, readonly patches: readonly {file: string, old: string, new: string}[]}>>} */
 export const plants = {
   "lease-from-reply": {
+    scenario: "partitions",
     what: "the deadline counts from the reply to a renewal, not from before it was sent (P2)",
     patches: [
       {
         file: agent("lease-keeper"),
         old: "version: result.revision, deadline, bootOffset }",
-        new: "version: result.revision, deadline: instantAfter(clock.now(), heldForMs(lease.ttlMs)), bootOffset }",
+        new: "version: result.revision, deadline: instantAfter(clock.now(), heldForMs(lease.ttlMs, this.#options.stopMs())), bootOffset }",
       },
     ],
   },
   "early-observer": {
+    scenario: "partitions",
     what: "an observer takes a lease for expired after nine tenths of its time (P2)",
     patches: [
       {
@@ -28,10 +30,12 @@ export const plants = {
     ],
   },
   "no-guard": {
+    scenario: "freezes",
     what: "no guard ends PostgreSQL at the deadline (P4)",
     patches: [{ file: model("guard"), old: "this.#deadline = deadline;", new: "this.#deadline = null;" }],
   },
   "postmaster-only": {
+    scenario: "freezes",
     what: "only the postmaster is killed: backends at work outlive it (P3)",
     patches: [
       {
@@ -42,6 +46,7 @@ export const plants = {
     ],
   },
   "suspend-ignored": {
+    scenario: "freezes",
     what: "time that the machine was suspended is not counted (P2)",
     patches: [
       { file: agent("lease-keeper"), old: "if (ms <= suspendMs) return;", new: "if (ms > 0) return;" },
@@ -49,6 +54,7 @@ export const plants = {
     ],
   },
   "ttl-counted-late": {
+    scenario: "changes",
     what: "a shorter ttl binds its holder only once the reply has come (P2)",
     patches: [
       {
@@ -59,6 +65,7 @@ export const plants = {
     ],
   },
   "late-release": {
+    scenario: "moves",
     what: "a release does not compare the renewal before it, so that a late one counts (P2)",
     patches: [
       {
@@ -69,6 +76,7 @@ export const plants = {
     ],
   },
   "no-compare-and-swap": {
+    scenario: "partitions",
     what: "whoever writes the lease last has it (F4)",
     patches: [
       {
@@ -79,6 +87,7 @@ export const plants = {
     ],
   },
   "postgres-first": {
+    scenario: "changes",
     what: "PostgreSQL is changed before the record (S1)",
     patches: [
       {
@@ -91,10 +100,12 @@ export const plants = {
     ],
   },
   "record-replaced": {
+    scenario: "changes",
     what: "the new set is written in place of the old one, not beside it (S1)",
     patches: [{ file: cluster("durability"), old: "entries: [...record, wanted]", new: "entries: [wanted]" }],
   },
   "no-barrier": {
+    scenario: "changes",
     what: "the old set is removed before the new one has what was acknowledged (S3)",
     patches: [
       {
@@ -105,6 +116,7 @@ export const plants = {
     ],
   },
   "record-without-lease": {
+    scenario: "partitions",
     what: "the record is changed without comparing anything (S1)",
     patches: [
       {
@@ -120,6 +132,7 @@ export const plants = {
     ],
   },
   "checkpointer-not-awaited": {
+    scenario: "changes",
     what: "commits are taken to wait before the checkpointer has read the configuration (S2)",
     patches: [
       {
@@ -130,6 +143,7 @@ export const plants = {
     ],
   },
   "walsender-not-awaited": {
+    scenario: "changes",
     what: "walsenders with the old configuration still release commits (S2)",
     patches: [
       {
@@ -145,6 +159,7 @@ export const plants = {
     ],
   },
   "unprotected-unrecorded": {
+    scenario: "changes",
     what: "writes go on without a standby before the record says so (degrade)",
     patches: [
       {
@@ -156,6 +171,7 @@ export const plants = {
     ],
   },
   "names-after-promotion": {
+    scenario: "crashes",
     what: "a new primary writes before it waits for anybody (P6)",
     patches: [
       {
@@ -166,6 +182,7 @@ export const plants = {
     ],
   },
   "clients-after-crash": {
+    scenario: "crashes",
     what: "after a crash clients are let in at once (P6)",
     patches: [
       {
@@ -176,6 +193,7 @@ export const plants = {
     ],
   },
   "candidate-outside": {
+    scenario: "crashes",
     what: "a node outside the recorded sets may be elected (I3)",
     patches: [
       {
@@ -186,6 +204,7 @@ export const plants = {
     ],
   },
   "one-promise-too-few": {
+    scenario: "crashes",
     what: "an election is won with one promise too few (F3)",
     patches: [
       {
@@ -196,6 +215,7 @@ export const plants = {
     ],
   },
   "record-not-compared": {
+    scenario: "changes",
     what: "a lease is taken without comparing the record that the promises were made under (F4)",
     patches: [
       {
@@ -211,6 +231,7 @@ export const plants = {
     ],
   },
   "timeline-ignored": {
+    scenario: "crashes",
     what: "positions are compared without their timelines (F3)",
     patches: [
       {
@@ -221,10 +242,12 @@ export const plants = {
     ],
   },
   "promise-forgotten": {
+    scenario: "partitions",
     what: "a promise does not outlive the agent (F2)",
     patches: [{ file: agent("membership"), old: "await files.write(promiseFile, String(token));", new: "" }],
   },
   "old-token-followed": {
+    scenario: "partitions",
     what: "who has promised a token still follows the holder of a lower one (F9)",
     patches: [
       { file: agent("observe"), old: "promised: context.membership.promised,", new: "promised: null," },
@@ -236,6 +259,7 @@ export const plants = {
     ],
   },
   "promise-strands": {
+    scenario: "partitions",
     what: "a holder does not raise its token to a promise above it (F9)",
     patches: [
       {
@@ -246,6 +270,7 @@ export const plants = {
     ],
   },
   "receiver-returns": {
+    scenario: "partitions",
     what: "the password stays when a receiver is ended, so that one comes back (F2)",
     patches: [
       {
@@ -256,6 +281,7 @@ export const plants = {
     ],
   },
   "received-trusted": {
+    scenario: "crashes",
     what: "after a restart the position that the server shows is taken for the end of its WAL (F2)",
     patches: [
       {
@@ -266,6 +292,7 @@ export const plants = {
     ],
   },
   "lineage-unproven": {
+    scenario: "crashes",
     what: "a standby counts without proof that its WAL is the primary's (S5)",
     patches: [
       {
@@ -276,6 +303,7 @@ export const plants = {
     ],
   },
   "wiped-member-counts": {
+    scenario: "crashes",
     what: "a node whose data was replaced goes on under its old incarnation (Words: Member)",
     patches: [
       {
@@ -286,6 +314,7 @@ export const plants = {
     ],
   },
   "timeline-reused": {
+    scenario: "crashes",
     what: "the number of a promotion that was not finished is used again (I4, F4)",
     patches: [
       {
@@ -296,6 +325,7 @@ export const plants = {
     ],
   },
   "rewind-unsaved": {
+    scenario: "crashes",
     what: "a rewind removes WAL that was not put aside (I6)",
     patches: [
       {

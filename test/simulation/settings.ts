@@ -6,6 +6,8 @@ import { Rng } from "./rng.ts";
 
 /** Everything one life is made of besides its faults; drawn from the seed, because fixed timing hides bugs. */
 export interface WorldTraits {
+  /** Which sort of faults; null = all. */
+  readonly scenario: string | null;
   readonly nodes: number;
   readonly ttlMs: number;
   readonly baseMs: number;
@@ -27,16 +29,17 @@ const rateError = 0.0045;
 export function drawTraits(seed: number, scenario: string | null): WorldTraits {
   const rng = new Rng(seed, "traits");
   const calm = scenario === "calm" || (scenario === null && rng.chance(0.1));
-  const nodes = rng.pick([2, 3, 3, 3, 5]);
+  const nodes = rng.pick(scenario === null ? [2, 3, 3, 3, 3, 5] : [2, 3, 3, 3]);
   const ttlMs = calm ? 5000 : Math.round(rng.pick([2000, 3000, 5000, 5000, rng.magnitude(2000, 10_000)]));
   const baseMs = rng.magnitude(0.1, 8);
   return {
+    scenario,
     nodes,
     ttlMs,
     baseMs,
     calm,
     storeLostAnswers: calm || rng.chance(0.6) ? 0 : rng.magnitude(0.001, 0.05),
-    lengthMs: rng.between(120_000, 300_000),
+    lengthMs: rng.between(120_000, scenario === null ? 300_000 : 150_000),
     settings: drawSettings(rng, ttlMs, nodes),
     changes: drawChanges(nodes),
     hosts: Array.from({ length: nodes }, () => ({

@@ -99,7 +99,10 @@ export class Server {
 
   #openPrimary(): void {
     const { data, postgres } = this;
-    if (postgres.host.disk.full) return this.crash(true);
+    if (postgres.host.disk.full) {
+      this.crash(true);
+      return;
+    }
     if (data.control === "in crash recovery") this.recovered = data.records.length;
     this.replayed = data.records.length;
     data.flushed = data.records.length;
@@ -305,7 +308,10 @@ export class Server {
   promote(done: () => void): void {
     const { data, postgres } = this;
     const { rng, traits, observer } = postgres.net;
-    if (this.promoting || this.role === "primary") return done();
+    if (this.promoting || this.role === "primary") {
+      done();
+      return;
+    }
     this.promoting = true;
     this.receiver?.close();
     this.process.after(rng.magnitude(...traits.promotionMs), () => {
@@ -341,9 +347,13 @@ export class Server {
       if (this.role === "standby") {
         this.receiver?.close();
         this.data.flushed = this.data.records.length;
-        return this.#exit("shut down in recovery");
+        this.#exit("shut down in recovery");
+        return;
       }
-      if (!this.accepting || disk.full) return this.crash(true);
+      if (!this.accepting || disk.full) {
+        this.crash(true);
+        return;
+      }
       this.#append("shutdown", 120, null);
       this.data.flushed = this.data.records.length;
       this.data.checkpoint = this.data.records.length;

@@ -143,7 +143,10 @@ export class WalReceiver {
     const { net } = this.server.postgres;
     const { upstream, server } = this;
     const target = net.at(upstream.host, upstream.port);
-    if (target === undefined) return this.close();
+    if (target === undefined) {
+      this.close();
+      return;
+    }
     const refuse = (why: string): void => {
       net.observer.trace(server.node, () => `receiver: ${why}`);
       net.network.send(target.host.name, server.node, () => this.process.deliver(() => this.close()));
@@ -154,7 +157,10 @@ export class WalReceiver {
       () => {
         const there = target.server;
         if (!target.host.up) return;
-        if (there === null) return refuse("connection refused");
+        if (there === null) {
+          refuse("connection refused");
+          return;
+        }
         there.process.deliver(() => this.#introduce(there, refuse));
       },
       () => this.process.deliver(() => this.close()),
@@ -169,15 +175,32 @@ export class WalReceiver {
     if (!this.#open) return;
     const { data: own } = this.server;
     const { data } = there;
-    if (!there.acceptsReplication) return refuse("the database system is starting up");
-    if (!this.server.data.configuration.credential) return refuse("no password supplied");
-    if (data.systemIdentifier !== own.systemIdentifier) return refuse("system identifier differs");
-    if (this.upstream.slot !== null && !data.slots.has(this.upstream.slot))
-      return refuse("slot does not exist");
+    if (!there.acceptsReplication) {
+      refuse("the database system is starting up");
+      return;
+    }
+    if (!this.server.data.configuration.credential) {
+      refuse("no password supplied");
+      return;
+    }
+    if (data.systemIdentifier !== own.systemIdentifier) {
+      refuse("system identifier differs");
+      return;
+    }
+    if (this.upstream.slot !== null && !data.slots.has(this.upstream.slot)) {
+      refuse("slot does not exist");
+      return;
+    }
     const common = data.commonWith(own);
     const diverged = common < own.records.length;
-    if (own.timeline > data.timeline) return refuse("the primary's highest timeline is behind");
-    if (!diverged && common < data.oldest) return refuse("requested WAL segment has already been removed");
+    if (own.timeline > data.timeline) {
+      refuse("the primary's highest timeline is behind");
+      return;
+    }
+    if (!diverged && common < data.oldest) {
+      refuse("requested WAL segment has already been removed");
+      return;
+    }
     if (diverged) {
       // The start position is rounded down to a segment: within one a divergence goes unnoticed, also on a timeline that
       // ended: what was replayed past the fork is reported as flushed until the stream of that timeline is over.
@@ -189,7 +212,10 @@ export class WalReceiver {
           : fork === undefined
             ? -1
             : Number(fork.endLsn);
-      if (start > limit) return refuse("requested starting point is not in this server's history");
+      if (start > limit) {
+        refuse("requested starting point is not in this server's history");
+        return;
+      }
     }
     const sender = new WalSender(there, this, this.upstream, common, diverged);
     const slot = this.upstream.slot === null ? undefined : data.slots.get(this.upstream.slot);
