@@ -141,10 +141,12 @@ export class Upkeep {
     const { mirror, options, settings, clock } = this.#context;
     const now = clock.now();
     const { ttlMs, memberSlotsTtlMs } = settings();
+    // Without the DCS nobody is heard, and nobody is away because of that.
+    const blind = mirror.contact === null || elapsedMs(mirror.contact, now) >= awayAfterMs(ttlMs);
     const wanted = new Map<string, Lsn | null>();
     for (const { value } of mirror.state?.nodes.values() ?? []) {
       if (value.name === options.node) continue;
-      if (mirror.heardMs(value.name, now) < awayAfterMs(ttlMs)) this.#lastSeen.set(value.name, now);
+      if (blind || mirror.heardMs(value.name, now) < awayAfterMs(ttlMs)) this.#lastSeen.set(value.name, now);
       // A node that was away before this agent came is given its time anew.
       const seen = this.#lastSeen.get(value.name) ?? now;
       this.#lastSeen.set(value.name, seen);

@@ -21,7 +21,8 @@ export interface PeerAccess {
 /** The other agents by their API, and their PostgreSQL by its first bytes. */
 export function createPeers(timers: Timers, access: PeerAccess): Peers {
   return {
-    grant: async (node, { holder, token, holdMs }, timeoutMs) => {
+    grant: async (node, { holder, token, holdMs }, limitMs) => {
+      const timeoutMs = Math.ceil(limitMs);
       const secret = access.token();
       if (secret === null) return "this node does not know the cluster's token";
       try {
