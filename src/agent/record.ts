@@ -65,6 +65,7 @@ export class RecordKeeper {
       oldestWalLsn: notebook.oldestWalLsn,
       pendingRestart: sql?.pendingRestart ?? [],
       appliedSettings: notebook.appliedSettings,
+      stopMs: Math.ceil(this.#context.guard.view().stopMs),
       ballot: notebook.ballot,
       promised: this.#context.membership.promised,
       suspects: this.#context.suspicion.suspects,

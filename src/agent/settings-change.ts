@@ -3,7 +3,7 @@ import { formatProblems } from "../config/problem.ts";
 import { applyPatch, replaceSettings } from "../config/settings-change.ts";
 import type { DurabilityPolicy } from "../cluster/durability.ts";
 import { durabilityProblems } from "../cluster/durability-check.ts";
-import { awayAfterMs } from "../cluster/policy.ts";
+import { awayAfterMs, fitsStop, heldForMs, renewalMs, stopBudgetMs } from "../cluster/policy.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import { keys } from "../dcs/layout.ts";
 import { elapsedMs } from "../values/time.ts";
@@ -46,6 +46,7 @@ export async function changeSettings(
       detail: [...formatProblems(outcome.problems), "Nothing was changed."].join("\n"),
     });
   const { stored, diff } = outcome;
+  refuseShortTtl(context, parseClusterSettings(JSON.stringify(stored)).settings.ttlMs);
   checkDurability(state, before.stored, stored);
   if (options.dryRun) return { diff, view: { ...before, stored, effective: effectiveSettings(stored) } };
   if (outcome.outcome === "changed") {
@@ -76,6 +77,27 @@ function checkDurability(state: ClusterState, before: StoredSettings, after: Sto
 
 function durabilityOf(stored: StoredSettings): DurabilityPolicy {
   return parseClusterSettings(JSON.stringify(stored)).settings.durability;
+}
+
+/** P3: a lease that leaves no time to renew it before a node would have to begin to end PostgreSQL. @throws Fault STOP_BUDGET_TOO_LARGE */
+function refuseShortTtl(context: AgentContext, ttlMs: number): void {
+  const now = context.clock.now();
+  const told = [...(context.mirror.state?.nodes.values() ?? [])]
+    .map(({ value }) => value)
+    .filter(({ name }) => context.mirror.heardMs(name, now) < awayAfterMs(context.settings().ttlMs));
+  const slow = told.filter(({ stopMs }) => stopMs !== null && !fitsStop(ttlMs, stopMs));
+  if (slow.length === 0 || ttlMs >= context.settings().ttlMs) return;
+  const figures = slow.map(({ name, stopMs }) => stopFigures(name, ttlMs, stopMs ?? 0));
+  throw new Fault("STOP_BUDGET_TOO_LARGE", `A ttl of ${ttlMs} ms is too short for ${slow[0]?.name ?? ""}.`, {
+    detail: [...figures, "Nothing was changed."].join("\n"),
+    hint: "Choose a longer ttl.",
+  });
+}
+
+function stopFigures(name: string, ttlMs: number, stopMs: number): string {
+  const kept = Math.round(stopBudgetMs(ttlMs, stopMs));
+  const held = Math.round(heldForMs(ttlMs, stopMs));
+  return `${name}: ending PostgreSQL took ${stopMs} ms, so ${kept} ms are kept for it; that leaves ${held} ms, and two renewals take ${2 * renewalMs(ttlMs)} ms.`;
 }
 
 /** Waits a moment for the nodes that are there to have the settings in force, so that what follows finds them so. */

@@ -107,6 +107,7 @@ const recordFor = (name: NodeName): fc.Arbitrary<NodeRecord> =>
       oldestWalLsn: null,
       pendingRestart: [],
       appliedSettings: null,
+      stopMs: 20,
       ballot: parts.ballot,
       promised: parts.ballot?.token ?? null,
       suspects: null,
@@ -373,7 +374,7 @@ describe("decide", () => {
     holds(
       fc.property(view, (given) => {
         const { alive, refusal, stopMs } = given.guard;
-        if (!alive || refusal !== null || stopMs > 1000)
+        if (!alive || refusal !== null || stopMs > 2000)
           expect(begin).not.toContain(decide(given).action.kind);
       }),
     );
@@ -665,16 +666,16 @@ describe("what must not stay as it is", () => {
     expect(guarded({ alive: false, forMs: 100 }).kind).toBe("wait");
     expect(guarded({ alive: false, forMs: 2000 })).toMatchObject({ kind: "alarm", code: "GUARD_MISSING" });
     // With a guard the lease would be renewed for ever: it is given up.
-    expect(guarded({ stopMs: 1500 }).kind).toBe("handover");
+    expect(guarded({ stopMs: 2500 }).kind).toBe("handover");
     const founding = plain({
       standing: { kind: "none" },
       postgres: { kind: "empty" },
       initialization: "absent",
     });
-    const refused = decide({ ...founding, guard: { ...founding.guard, stopMs: 1500 }, others: [] });
+    const refused = decide({ ...founding, guard: { ...founding.guard, stopMs: 2500 }, others: [] });
     expect(refused.action).toMatchObject({ kind: "alarm", code: "STOP_BUDGET_TOO_LARGE" });
     expect(refused.why).toBe(
-      "a ttl of 5000 ms is too short for this machine, where ending PostgreSQL takes 1500 ms",
+      "a ttl of 5000 ms is too short for this machine, where ending PostgreSQL takes 2500 ms",
     );
   });
 

@@ -36,7 +36,7 @@ export interface Policy {
 export const clockDrift = 0.01;
 
 /** PostgreSQL under load has more and busier processes than what was measured, and the machine may be busier by then. */
-const stopSafety = 2;
+const stopSafety = 1.5;
 
 /**
  * What ending every process of PostgreSQL may take (P3): part of the deadline, so that the last one is gone when an observer may

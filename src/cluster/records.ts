@@ -89,6 +89,8 @@ export interface NodeRecord {
   readonly pendingRestart: readonly string[];
   /** The version of the cluster settings in force here; null = none yet. */
   readonly appliedSettings: number | null;
+  /** What ending PostgreSQL's processes took there when it was measured, in milliseconds (P3); null = not told. */
+  readonly stopMs: number | null;
   /** The position measured for the coming token after the WAL receiver ended (F2); null outside elections. */
   readonly ballot: Ballot | null;
   /** The highest token this node has promised (F2); a holder of a lower one raises its own to it (F9). */

@@ -93,6 +93,7 @@ function standby(node: string, problem: NodeProblem | null = null): NodeView {
     oldestWalLsn: null,
     pendingRestart: [],
     appliedSettings: null,
+    stopMs: 20,
     ballot: null,
     promised: null,
     suspects: null,

@@ -126,6 +126,10 @@ const nodeSchema: z.ZodType<NodeRecord> = z.object({
     .number()
     .nullish()
     .transform((version) => version ?? null),
+  stopMs: z
+    .number()
+    .nullish()
+    .transform((ms) => ms ?? null),
   ballot: z.object({ token, timeline, lsn, recordVersion: z.number().default(0) }).nullable(),
   promised: token.nullish().transform((promised) => promised ?? null),
   suspects: token.nullish().transform((suspected) => suspected ?? null),

@@ -121,6 +121,7 @@ export function nodeRecord(node: string, sql: SqlFacts | null, over: Partial<Nod
     oldestWalLsn: lsn(0x1000000n),
     pendingRestart: sql?.pendingRestart ?? [],
     appliedSettings: null,
+    stopMs: 20,
     ballot: null,
     promised: null,
     suspects: null,

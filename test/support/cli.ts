@@ -120,6 +120,7 @@ export function nodePicture(node: NodeStatus, over: Partial<NodePicture> = {}): 
       oldestWalLsn: null,
       pendingRestart: [],
       appliedSettings: null,
+      stopMs: 20,
       ballot: null,
       promised: null,
       suspects: null,

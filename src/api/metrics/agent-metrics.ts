@@ -1,4 +1,5 @@
 import type { DiskFacts } from "../../postgres/disk.ts";
+import { heldForMs } from "../../cluster/policy.ts";
 import { servesAsPrimary } from "../patroni/health.ts";
 import type { ApiContext } from "../context.ts";
 import type { Metric, Sample } from "./exposition.ts";
@@ -23,6 +24,16 @@ function nodeMetrics({ service, events, stream }: ApiContext): readonly Metric[]
     ),
     gauge("dcs_reachable", "1 while this node reaches the DCS.", local.dcsReachable ? 1 : 0),
     gauge("lease_ttl_seconds", "Length of the leader lease.", local.ttlMs / 1000),
+    gauge(
+      "stop_seconds",
+      "What ending PostgreSQL's processes took when it was measured on this machine.",
+      (local.record.stopMs ?? NaN) / 1000,
+    ),
+    gauge(
+      "lease_held_seconds",
+      "How long a renewal counts here: the ttl less the drift of clocks and what a stop may take.",
+      heldForMs(local.ttlMs, local.record.stopMs ?? 0) / 1000,
+    ),
     gauge("leader", "1 while this node holds a live lease and serves.", local.leads ? 1 : 0),
     gauge(
       "writable",
