@@ -13,7 +13,7 @@ describe("two nodes, one of which has what the other lacks", () => {
   let cluster: TestCluster;
   let store: StoreReader;
   beforeAll(async () => {
-    cluster = await startCluster({ label: "exposed", nodes: 2, ttlSeconds: 2 });
+    cluster = await startCluster({ label: "exposed", nodes: 2, ttlSeconds: 3 });
     store = await storeReader(cluster);
   });
   afterAll(async () => {

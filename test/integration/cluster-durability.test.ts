@@ -284,12 +284,9 @@ describe("what a commit waits for in a cluster of three", () => {
       for (let round = 1; round <= 5; round += 1) {
         await protectedByAll(before);
         const ledger = await startLedger(cluster, before.primary);
-        const t: number[] = [performance.now()];
         await ledger.more(50);
-        t.push(performance.now());
         await leaveTail(before.primary);
         await cluster.kill(before.primary, round % 2 === 0 ? "host" : "postgres");
-        t.push(performance.now());
         const during = await waitFor(
           async () => {
             const { leader } = await cluster.status(before.standbys[0]);
@@ -297,13 +294,9 @@ describe("what a commit waits for in a cluster of three", () => {
           },
           { timeoutMs: 20_000, what: "a standby leads", everyMs: 20 },
         );
-        t.push(performance.now());
         await ledger.more(20);
-        t.push(performance.now());
         expect(await ledger.check(during)).toMatchObject({ missing: [], strange: [] });
         const after = await cluster.whole();
-        t.push(performance.now());
-        figure(t.map((x, i) => Math.round(x - (t[i - 1] ?? x))).join(" "));
         expect(after).toMatchObject({ primary: during, timeline: before.timeline + 1 });
         before = after;
       }
