@@ -216,6 +216,18 @@ describe("nextDurabilityStep", () => {
   });
 });
 
+describe("namesToStartWith", () => {
+  it("lets commits wait while the record protects under an older token: it was raised since (F9, P6)", () => {
+    const older = { ...entry([a, b], 1), token: 6 as FencingToken };
+    expect(namesToStartWith(facts({ record: [older] }))).toContain("no standby");
+    expect(namesToStartWith(facts({ record: [older, { ...entry([], 0), token: 6 as FencingToken }] }))).toBe(
+      "",
+    );
+    expect(namesToStartWith(facts({ record: [] }))).toBe("");
+    expect(namesToStartWith(facts({ record: [older, entry([a], 1)] }))).toBe('ANY 1 ("a/1111111/7")');
+  });
+});
+
 describe("missingForF3", () => {
   it("is satisfied by the primary itself, or by more members than commits can have missed", () => {
     const two = entry([a, b], 1);

@@ -139,7 +139,9 @@ export function namesToStartWith(facts: Omit<DurabilityFacts, "applied">): strin
   const own = facts.record.filter((entry) => entry.token === facts.token && entry.primary === facts.primary);
   const latest = own.at(-1);
   if (latest !== undefined) return synchronousNames(latest, facts);
-  return facts.policy.mode === "strict" ? nobody : "";
+  // Nothing recorded for this token, such as after it was raised (F9): what was recorded before still holds.
+  const exposed = facts.record.some((entry) => entry.primary === facts.primary && entry.required === 0);
+  return facts.policy.mode === "strict" || (facts.record.length > 0 && !exposed) ? nobody : "";
 }
 
 /**

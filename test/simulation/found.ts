@@ -11,4 +11,5 @@ export const plantsFound: Readonly<Record<string, Finding>> = {};
 /** Seeds, by scenario (null = all faults), in which the program itself once failed. */
 export const bugsFound: readonly { readonly seed: number; readonly scenario: string | null }[] = [
   { seed: 2027, scenario: null },
+  { seed: 28, scenario: "changes" },
 ];

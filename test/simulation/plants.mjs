@@ -49,7 +49,11 @@ export const plants = {
     scenario: "freezes",
     what: "time that the machine was suspended is not counted (P2)",
     patches: [
-      { file: agent("lease-keeper"), old: "if (ms <= suspendMs) return;", new: "if (ms > 0) return;" },
+      {
+        file: agent("lease-keeper"),
+        old: "if (ms <= suspendMs) return;",
+        new: "if (ms > -Infinity) return;",
+      },
       { file: model("guard"), old: "- this.#bootOffset > suspendMs", new: "- this.#bootOffset > Infinity" },
     ],
   },

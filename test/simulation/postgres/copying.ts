@@ -97,7 +97,7 @@ export async function rewind(
   await work(calls, source, server, net.rng.magnitude(100, 3000), signal, lost);
   await calls.write();
   const interrupted = signal.aborted;
-  if (!server.process.alive || interrupted || !postgres.dead) throw lost();
+  if (!server.process.alive || interrupted() || !postgres.dead) throw lost();
   const now = data.commonWith(server.data);
   if (beyond.length > 0) net.observer.discarded(postgres.host.name, beyond, saved);
   data.records.length = now;
