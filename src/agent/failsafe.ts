@@ -1,15 +1,22 @@
 import { grantRefusal, type Grant } from "../cluster/failsafe.ts";
 import { heldForMs, renewalMs } from "../cluster/policy.ts";
-import type { LeaseRecord } from "../cluster/records.ts";
 import { toFault } from "../values/fault.ts";
-import type { NodeName } from "../values/names.ts";
-import { elapsedMs, type Instant } from "../values/time.ts";
+import type { FencingToken, NodeName } from "../values/names.ts";
+import { elapsedMs, instantAfter, type Instant } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 
 /** A leader that could not renew for this share of the time a renewal holds begins to ask. */
 const askAfter = 0.5;
 /** No question waits shorter than this for its answer: a disk has to be written before it comes. */
 const leastWaitMs = 250;
+
+/** A question to one node. */
+interface Asked {
+  readonly token: FencingToken;
+  readonly sent: Instant;
+  readonly bootOffset: number;
+  readonly holdMs: number;
+}
 
 /**
  * Failsafe (docs/spec/failover.md, "DCS not reachable"): a leader that cannot renew asks all who could take over to grant it
@@ -22,9 +29,11 @@ const leastWaitMs = 250;
 export class Failsafe {
   readonly #context: AgentContext;
   #active = false;
-  #asking = false;
-  #askedAt: Instant | null = null;
-  #refusals = "";
+  readonly #asking = new Set<NodeName>();
+  /** The last question to each node, and the last one that it granted. */
+  readonly #asked = new Map<NodeName, Asked>();
+  readonly #given = new Map<NodeName, Asked>();
+  readonly #refusals = new Map<NodeName | "lease", string>();
   #closed = false;
 
   constructor(context: AgentContext) {
@@ -38,7 +47,7 @@ export class Failsafe {
 
   /** Why it cannot, as the last question found; empty = it can, or need not. */
   get refusals(): string {
-    return this.#refusals;
+    return [...this.#refusals].map(([of, why]) => `${of}: ${why}`).join("; ");
   }
 
   open(): void {
@@ -90,12 +99,20 @@ export class Failsafe {
       this.#end(true);
       return;
     }
-    if (!failsafe || this.#asking || !this.#mayAsk()) return;
-    if (this.#askedAt !== null && elapsedMs(this.#askedAt, clock.now()) < paceMs) return;
-    this.#asking = true;
-    void this.#ask(standing.lease, Math.max(leastWaitMs, paceMs))
-      .catch((thrown: unknown) => log("error", "failsafe.failed", { ...toFault(thrown).report() }))
-      .finally(() => (this.#asking = false));
+    if (!failsafe || !this.#mayAsk()) return;
+    const successors = keeper.successors();
+    if (successors === null) {
+      this.#refused("lease", "it does not say who could take over");
+      return;
+    }
+    this.#refusals.delete("lease");
+    const { token } = standing.lease;
+    for (const name of successors) {
+      const asked = this.#asked.get(name);
+      const due = asked?.token !== token || elapsedMs(asked.sent, clock.now()) >= paceMs;
+      if (due && !this.#asking.has(name)) void this.#ask(name, token, Math.max(leastWaitMs, heldMs / 2));
+    }
+    this.#extend(token, successors);
   }
 
   /** A deadline that no guard would see does not move (P4); a cluster that is not founded has no other to ask. */
@@ -104,35 +121,47 @@ export class Failsafe {
     return guard.view().alive && mirror.state?.initialization.value.kind === "initialized";
   }
 
-  async #ask(lease: LeaseRecord, waitMs: number): Promise<void> {
+  /** Asks one node. What it grants counts from before the question was sent, as a renewal does (P2). */
+  async #ask(name: NodeName, token: FencingToken, waitMs: number): Promise<void> {
     const { keeper, settings, clock, peers, mirror, options } = this.#context;
-    const successors = keeper.successors();
-    if (successors === null) {
-      this.#refused("the lease does not say who could take over");
+    const node = mirror.state?.nodes.get(name)?.value;
+    const sent = clock.now();
+    const question: Asked = { token, sent, bootOffset: clock.bootMs() - sent, holdMs: settings().ttlMs };
+    const grant: Grant = { holder: options.node, token, holdMs: question.holdMs };
+    this.#asked.set(name, question);
+    this.#asking.add(name);
+    const refusal =
+      node === undefined
+        ? "it is not known"
+        : await peers.grant(node, grant, waitMs).catch((thrown: unknown) => toFault(thrown).message);
+    this.#asking.delete(name);
+    if (this.#asked.get(name) !== question) return; // the need is over
+    if (refusal !== null) {
+      this.#refused(name, refusal);
       return;
     }
-    const { ttlMs } = settings();
-    const grant: Grant = { holder: options.node, token: lease.token, holdMs: ttlMs };
-    // Counted from before the first question is sent, as a renewal is (P2).
-    const sent = clock.now();
-    const asked = { sent, bootOffset: clock.bootMs() - sent, holdMs: grant.holdMs };
-    const answers = await Promise.all(
-      successors.map(async (name): Promise<string | null> => {
-        const node = mirror.state?.nodes.get(name)?.value;
-        if (node === undefined) return `${name} is not known`;
-        const refusal = await peers.grant(node, grant, waitMs);
-        return refusal === null ? null : `${name}: ${refusal}`;
-      }),
-    );
-    const refusals = answers.filter((answer) => answer !== null);
-    if (refusals.length > 0) this.#refused(refusals.join("; "));
-    else if (keeper.extend(lease.token, successors, asked)) this.#began(sent, successors);
+    this.#refusals.delete(name);
+    this.#given.set(name, question);
+    const successors = keeper.successors();
+    if (successors !== null) this.#extend(token, successors);
   }
 
-  #began(sent: Instant, successors: readonly NodeName[]): void {
+  /** The deadline moves to what the one that was asked longest ago has granted. */
+  #extend(token: FencingToken, successors: readonly NodeName[]): void {
+    const { keeper, clock, settings } = this.#context;
+    const now = clock.now();
+    // A node that is alone has nobody to ask.
+    let oldest: Asked = { token, sent: now, bootOffset: clock.bootMs() - now, holdMs: settings().ttlMs };
+    for (const name of successors) {
+      const grant = this.#given.get(name);
+      if (grant?.token !== token) return;
+      if (instantAfter(grant.sent, grant.holdMs) < instantAfter(oldest.sent, oldest.holdMs)) oldest = grant;
+    }
+    if (keeper.extend(token, successors, oldest)) this.#began(successors);
+  }
+
+  #began(successors: readonly NodeName[]): void {
     const { journal, wake } = this.#context;
-    this.#askedAt = sent;
-    this.#refusals = "";
     if (this.#active) return;
     this.#active = true;
     const who =
@@ -143,24 +172,22 @@ export class Failsafe {
     wake();
   }
 
-  #refused(why: string): void {
+  #refused(of: NodeName | "lease", why: string): void {
     const { journal, log, wake } = this.#context;
-    if (this.#refusals === "" && !this.#active)
-      journal.event(
-        "failsafe_refused",
-        false,
-        `not everybody lets this node lead on without the DCS: ${why}`,
-      );
-    if (this.#refusals !== why) log("warn", "failsafe.refused", { why });
-    this.#refusals = why;
+    const first = this.#refusals.size === 0 && !this.#active;
+    if (this.#refusals.get(of) !== why) log("warn", "failsafe.refused", { of, why });
+    this.#refusals.set(of, why);
+    const message = `not everybody lets this node lead on without the DCS: ${this.refusals}`;
+    if (first) journal.event("failsafe_refused", false, message);
     wake();
   }
 
   /** The need is over: the lease was renewed, or is this node's no more. */
   #end(renewed: boolean): void {
-    const why = this.#refusals;
-    this.#refusals = "";
-    this.#askedAt = null;
+    const why = this.refusals;
+    this.#refusals.clear();
+    this.#asked.clear();
+    this.#given.clear();
     if (!this.#active) return;
     this.#active = false;
     const { journal, wake } = this.#context;
