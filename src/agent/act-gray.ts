@@ -18,7 +18,7 @@ export const stepDown: Executor<{ kind: "step-down"; candidate: NodeName | null 
 }) => {
   const { instance, keeper, journal } = context;
   const { candidate } = action;
-  keeper.lapse();
+  keeper.lapse(true);
   step("ending what can be ended");
   try {
     await instance.kill();
@@ -31,7 +31,7 @@ export const stepDown: Executor<{ kind: "step-down"; candidate: NodeName | null 
   }
   step("releasing");
   await release(context, "crash", candidate, null);
-  keeper.resume();
+  keeper.lapse(false);
   journal.event(
     "handover",
     true,

@@ -57,10 +57,10 @@ export class GrayWatch {
     }
     notebook.diskProblem = problem;
     const { kind } = view.standing;
-    if (keeper.lapsing && kind !== "mine" && kind !== "mine-lapsed") keeper.resume();
+    if (keeper.lapsing && kind !== "mine" && kind !== "mine-lapsed") keeper.lapse(false);
     // Only a PostgreSQL that is dead, on a disk that does not hang any more, may go on under the old lease.
     if (keeper.lapsing && view.operation === null && view.disk.kind !== "stalled" && isDead(view))
-      keeper.resume();
+      keeper.lapse(false);
   }
 }
 

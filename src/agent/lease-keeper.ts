@@ -156,17 +156,9 @@ export class LeaseKeeper {
     return this.#lapsing;
   }
 
-  /**
-   * From now on nothing is renewed, so that the deadline passes whatever happens here: for a holder that wants to give up but
-   * cannot be sure that PostgreSQL is dead (P3). A release is still possible; `resume` or another lease ends it.
-   */
-  lapse(): void {
-    this.#lapsing = true;
-  }
-
-  /** Renewals go on: PostgreSQL is dead, or what hung does not hang any more. */
-  resume(): void {
-    this.#lapsing = false;
+  /** For a holder that gives up but cannot be sure that PostgreSQL is dead (P3): nothing is renewed until told otherwise. */
+  lapse(on: boolean): void {
+    this.#lapsing = on;
   }
 
   close(): void {

@@ -143,7 +143,7 @@ describe("an agent on a small volume", () => {
         data_dir: join(volume.path, "data"),
         bootstrap: {
           settings: {
-            ttl: "2s",
+            ttl: "5s",
             disk_reserve: "48MB",
             postgresql: {
               parameters: { max_wal_size: "48MB", min_wal_size: "32MB", shared_buffers: "16MB" },

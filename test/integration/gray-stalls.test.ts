@@ -10,7 +10,7 @@ describe("a cluster of three whose parts hang", () => {
   beforeAll(async () => {
     cluster = await startCluster({
       label: "gray",
-      ttlSeconds: 3,
+      ttlSeconds: 5,
       set: [
         `disk_stall_limit=${limitSeconds}s`,
         `postgres_stall_limit=${limitSeconds}s`,
