@@ -71,16 +71,6 @@ function lossBytes(election: Election, cluster: ClusterState): number | null {
 /** Who leads next, when nobody holds the lease (F1 to F4). */
 export const electionRules: readonly Rule[] = [
   {
-    id: "E-00",
-    summary: "without the DCS nobody is elected; standbys go on serving reads",
-    answer: (view) => {
-      if (open(view) === null || view.dcs.reachable) return null;
-      return view.postgres.kind === "stopped" && view.retry.start.waitMs === 0
-        ? { action: { kind: "start-standby", upstream: null }, why: "to serve reads while the DCS is away" }
-        : { action: { kind: "wait" }, why: "the DCS does not answer" };
-    },
-  },
-  {
     id: "E-14",
     summary:
       "a node that has granted the holder to go on without the DCS promises and takes nothing meanwhile (failsafe)",
@@ -93,6 +83,16 @@ export const electionRules: readonly Rule[] = [
       return view.postgres.kind === "stopped" && view.retry.start.waitMs === 0
         ? { action: { kind: "start-standby", upstream: null }, why, facts }
         : { action: { kind: "wait" }, why, facts };
+    },
+  },
+  {
+    id: "E-00",
+    summary: "without the DCS nobody is elected; standbys go on serving reads",
+    answer: (view) => {
+      if (open(view) === null || view.dcs.reachable) return null;
+      return view.postgres.kind === "stopped" && view.retry.start.waitMs === 0
+        ? { action: { kind: "start-standby", upstream: null }, why: "to serve reads while the DCS is away" }
+        : { action: { kind: "wait" }, why: "the DCS does not answer" };
     },
   },
   {
