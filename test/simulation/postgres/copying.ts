@@ -41,6 +41,11 @@ async function work(
   }
 }
 
+/** Asked anew: it may have been aborted since. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
 /** See PostgresInstance.clone. */
 export async function clone(calls: Calls, options: CloneOptions): Promise<void> {
   const { source, signal } = options;
@@ -96,8 +101,7 @@ export async function rewind(
   data.halfRewound = true;
   await work(calls, source, server, net.rng.magnitude(100, 3000), signal, lost);
   await calls.write();
-  const interrupted = signal.aborted;
-  if (!server.process.alive || interrupted() || !postgres.dead) throw lost();
+  if (!server.process.alive || isAborted(signal) || !postgres.dead) throw lost();
   const now = data.commonWith(server.data);
   if (beyond.length > 0) net.observer.discarded(postgres.host.name, beyond, saved);
   data.records.length = now;
