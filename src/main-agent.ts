@@ -12,7 +12,9 @@ import { Guards } from "./agent/guards.ts";
 import type { SupervisorMessage } from "./agent/supervisor.ts";
 import { guardSocket, supervisorSocket } from "./config/node-config.ts";
 import { createPeers } from "./api/peers.ts";
+import { Watchdog } from "./agent/watchdog.ts";
 import { startApi } from "./api/server.ts";
+import { parseClusterSettings } from "./config/cluster-settings.ts";
 import { findBinDir } from "./config/bin-dir.ts";
 import type { NodeConfig } from "./config/node-config.ts";
 import { loadNodeConfig } from "./config/node-file.ts";
@@ -106,7 +108,12 @@ async function runAgent(file: string): Promise<number> {
         }),
       watchDisk: (reserveBytes) => watchVolumes(config, reserveBytes, log),
       agentVersion: ownVersion(),
-      guard: createGuards(config, stopMs, log),
+      guard: createGuards(
+        config,
+        stopMs,
+        () => known.daemon?.service.local().ttlMs ?? firstTtlMs(config),
+        log,
+      ),
       stopMs,
       peers: createPeers(systemTimers, {
         token: () => known.daemon?.secrets.current()?.apiToken ?? null,
@@ -243,8 +250,13 @@ async function serve(config: NodeConfig, daemon: Daemon, signals: Signals, log: 
   return state.kept ? restartExit : 0;
 }
 
+/** The ttl until the cluster settings were read. */
+function firstTtlMs(config: NodeConfig): number {
+  return parseClusterSettings(JSON.stringify(config.bootstrap.settings)).settings.ttlMs;
+}
+
 /** The guard of this node, started when none is there, and the one in the supervisor. */
-function createGuards(config: NodeConfig, stopMs: () => number, log: Log): Guards {
+function createGuards(config: NodeConfig, stopMs: () => number, ttlMs: () => number, log: Log): Guards {
   const { stateDir, dataDir } = config;
   const on = { clock: systemClock, timers: systemTimers, log };
   const socketPath = join(stateDir, guardSocket);
@@ -258,6 +270,7 @@ function createGuards(config: NodeConfig, stopMs: () => number, log: Log): Guard
       supervisorPid() === null
         ? null
         : (onHeard) => new GuardClient({ ...on, socketPath: second, command: null, onChange: onHeard }),
+    watchdog: new Watchdog({ ...config.watchdog, ttlMs, stopMs, clock: systemClock, log }),
     dataDir,
     stopMs,
     clock: systemClock,

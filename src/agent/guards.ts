@@ -4,12 +4,14 @@ import type { Clock } from "../system/clock.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
 import type { GuardClient } from "./guard-client.ts";
 import type { GuardPort } from "./guard-port.ts";
+import type { Watchdog } from "./watchdog.ts";
 
 export interface GuardsOptions {
   /** Makes the client of the guard process; `heard` is to be called when it was found or lost, or has answered. */
   readonly guard: (heard: () => void) => GuardClient;
   /** The same for the guard inside the supervisor; null without one. */
   readonly supervisor: ((heard: () => void) => GuardClient) | null;
+  readonly watchdog: Watchdog;
   readonly dataDir: string;
   /** What ending a family of processes took on this machine, in milliseconds. */
   readonly stopMs: () => number;
@@ -44,10 +46,12 @@ export class Guards implements GuardPort {
   }
 
   arm(deadline: Instant, bootOffset: number): void {
+    this.#options.watchdog.feed(deadline);
     for (const each of this.#all) each.arm(deadline, bootOffset, this.#marks);
   }
 
   disarm(): void {
+    this.#options.watchdog.disarm();
     for (const each of this.#all) each.disarm();
   }
 
@@ -68,7 +72,7 @@ export class Guards implements GuardPort {
     const now = this.#options.clock.now();
     this.#missingSince = alive ? null : (this.#missingSince ?? now);
     const forMs = this.#missingSince === null ? 0 : elapsedMs(this.#missingSince, now);
-    return { alive, forMs, stopMs: this.#options.stopMs(), refusal: null };
+    return { alive, forMs, stopMs: this.#options.stopMs(), refusal: this.#options.watchdog.refusal() };
   }
 
   isArmed(): boolean {
@@ -76,6 +80,8 @@ export class Guards implements GuardPort {
   }
 
   close(end: boolean): void {
+    // Otherwise PostgreSQL runs on, and the next agent must come in time.
+    if (end) this.#options.watchdog.disarm();
     for (const each of this.#all) each.close(end);
   }
 

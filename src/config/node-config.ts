@@ -22,6 +22,7 @@ export interface NodeConfig {
   readonly api: ApiConfig;
   readonly hooks: readonly HookConfig[];
   readonly fenceCommand: CommandConfig | null;
+  readonly watchdog: NodeFile["watchdog"];
   readonly bootstrap: {
     /** The first cluster settings, as they are stored: only what was set. */
     readonly settings: Readonly<Record<string, unknown>>;
@@ -138,6 +139,7 @@ export function resolveNodeConfig(
       command,
       timeoutMs: timeout,
     })),
+    watchdog: file.watchdog,
     fenceCommand:
       file.fence_command === undefined
         ? null

@@ -172,6 +172,20 @@ const fenceCommand = z.strictObject({
   ).prefault("10s"),
 });
 
+const watchdog = z.strictObject({
+  mode: z
+    .enum(["off", "automatic", "required"])
+    .meta({
+      description:
+        "automatic: a watchdog device is used while this node leads, where there is one. required: without it this node does not lead.",
+    })
+    .default("off"),
+  device: absolutePath({
+    description:
+      "The device. Its timeout must be shorter than the lease: `wdctl --settimeout 4 /dev/watchdog`; systemd must not use it itself.",
+  }).default("/dev/watchdog"),
+});
+
 const bootstrap = z.strictObject({
   settings: clusterSettingsSchema
     .meta({
@@ -243,6 +257,11 @@ export const nodeFileSchema = z.strictObject({
         "Run before this node takes over from a leader that fell silent; not after one that handed over.",
     })
     .optional(),
+  watchdog: watchdog
+    .meta({
+      description: "The kernel's watchdog resets a leader on which neither agent nor guard runs any more.",
+    })
+    .prefault({}),
   bootstrap: bootstrap.meta({ description: "Used once, by the node that creates the cluster." }).prefault({}),
   log: log.meta({ description: "The agent's log." }).prefault({}),
 });

@@ -52,6 +52,7 @@ test("five lines suffice; the rest derives from them", () => {
     },
     hooks: [],
     fenceCommand: null,
+    watchdog: { mode: "off", device: "/dev/watchdog" },
     bootstrap: { settings: {}, initdbOptions: [], dataChecksums: true },
   });
 });

@@ -205,6 +205,7 @@ export function nodeConfig(
     },
     hooks: [],
     fenceCommand: null,
+    watchdog: { mode: "off", device: "/dev/watchdog" },
     bootstrap: { settings, initdbOptions: [], dataChecksums: true },
     log: { level: "info", file: null } as unknown as NodeConfig["log"],
   };
