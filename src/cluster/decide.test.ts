@@ -3,7 +3,9 @@ import { describe, expect, it } from "vitest";
 import { lsnFromBytes } from "../values/lsn.ts";
 import {
   memberOf,
+  nextToken,
   type FencingToken,
+  type Member,
   type NodeName,
   type SystemIdentifier,
   type Timeline,
@@ -772,6 +774,61 @@ describe("what must not stay as it is", () => {
     const given = plain({ standing, postgres: standby, move });
     const manual = { ...given, policy: { ...given.policy, failover: "manual" as const } };
     for (const seen of [given, manual, paused(given)]) expect(decide(seen).action.kind).toBe("refuse-move");
+  });
+
+  it("a failover that a person asked for gets the others' reports, with failover: manual and in pause too (F3)", () => {
+    const standing: Standing = {
+      kind: "expired",
+      lease: { ...lease, holder: "db2" as NodeName },
+      openMs: 60_000,
+    };
+    const asked = (candidate: string, seen: readonly NodeView[], records: readonly NodeRecord[]): View => {
+      const move = {
+        id: "m",
+        leader: null,
+        candidate: candidate as NodeName,
+        scheduledAt: null,
+        acceptLoss: false,
+      };
+      const given = plain({ standing, postgres: standby, move, view: { others: seen } });
+      const member = (name: string): Member => `${name}/1` as Member;
+      const entry = { token: 4 as FencingToken, primary: member("db2"), required: 1 };
+      return {
+        ...given,
+        policy: { ...given.policy, failover: "manual" },
+        cluster: {
+          ...given.cluster!,
+          lease: { value: standing.lease, version: 1 },
+          leaderLsn: standby.lsn,
+          durability: { value: [{ ...entry, members: [member("db1"), member("db3")] }], version: 1 },
+          nodes: new Map(records.map((value) => [value.name, { value, version: 1 }])),
+        },
+      };
+    };
+    const token = nextToken(standing.lease.token);
+    const record = (name: string, reported: boolean): NodeRecord => {
+      const [found] = fc.sample(recordFor(name as NodeName), { numRuns: 1, seed: 1 });
+      const tags = { ...found!.tags, nofailover: false, failoverPriority: 1 };
+      const { timeline: number, lsn: end } = standby;
+      const ballot = reported ? { token, timeline: number, lsn: end, recordVersion: 1 } : null;
+      return { ...found!, tags, role: "standby", state: "replaying", systemIdentifier: identifier, ballot };
+    };
+    const other = (name: string, reported: boolean): NodeView => ({
+      record: record(name, reported),
+      heardMs: 10,
+    });
+    const kinds = (seen: View): string[] => [decide(seen).action.kind, decide(paused(seen)).action.kind];
+    // The one that was not asked for reports, and takes nothing.
+    expect(kinds(asked("db3", [other("db3", false)], [record("db1", false)]))).toEqual(["ballot", "ballot"]);
+    expect(kinds(asked("db3", [other("db3", true)], [record("db1", true)]))).toEqual(["wait", "wait"]);
+    // The one that was asked for waits for the report, and takes over with it.
+    expect(kinds(asked("db1", [other("db3", false)], [record("db1", true)]))).toEqual(["wait", "wait"]);
+    expect(kinds(asked("db1", [other("db3", true)], [record("db1", true)]))).toEqual([
+      "take-lease",
+      "take-lease",
+    ]);
+    // Without one that could report it is refused.
+    expect(kinds(asked("db1", [], [record("db1", true)]))).toEqual(["refuse-move", "refuse-move"]);
   });
 
   it("a switchover whose time makes no sense is refused", () => {

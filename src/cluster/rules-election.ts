@@ -49,6 +49,12 @@ function resumeAfterMs(view: View): number {
   return isSafe(view) ? Math.max(protectedResumeMs, view.policy.handoverWaitMs) : view.policy.handoverWaitMs;
 }
 
+/** Whether an operator has asked for a failover to a named node: with `failover: manual` and in pause too the others report for it (F3). */
+export function isAskedFor(view: View): boolean {
+  const move = view.cluster?.move.value ?? null;
+  return move !== null && move.leader === null && move.candidate !== null;
+}
+
 /** Whether this node has everything the releaser had: then no other report matters (F1). */
 function holdsEverything(view: View, lease: LeaseRecord): boolean {
   return (
@@ -138,6 +144,9 @@ export const electionRules: readonly Rule[] = [
       const loss = lossBytes(election, view.cluster);
       const facts = { loss_bytes: loss, accept_loss: move.acceptLoss };
       const unproven = election.protected && election.lacking !== null;
+      // The others begin to report when they see the request: their promises are on the way.
+      if (unproven && !move.acceptLoss && election.missing.length > 0)
+        return { action: { kind: "wait" }, why: `no report yet from ${election.missing.join(", ")}`, facts };
       const behind =
         (loss ?? 0) > view.policy.maxLagOnFailoverBytes ||
         (best !== undefined && best.name !== view.self && election.protected);
@@ -238,7 +247,7 @@ export const electionRules: readonly Rule[] = [
     id: "E-06",
     summary: "failover: manual waits for a person",
     answer: (view) => {
-      if (open(view) === null || view.policy.failover === "automatic") return null;
+      if (open(view) === null || view.policy.failover === "automatic" || isAskedFor(view)) return null;
       if (view.postgres.kind === "stopped" && view.retry.start.waitMs === 0)
         return { action: { kind: "start-standby", upstream: null }, why: "to serve reads meanwhile" };
       const message = "no node leads, and failover is set to manual";
@@ -290,7 +299,9 @@ export const electionRules: readonly Rule[] = [
     answer: (view) =>
       open(view) === null || view.cluster === null || view.postgres.kind !== "running"
         ? null
-        : ranking(view, view.cluster),
+        : view.policy.failover === "manual"
+          ? { action: { kind: "wait" }, why: "an operator asked for another node" }
+          : ranking(view, view.cluster),
   },
   {
     id: "E-13",

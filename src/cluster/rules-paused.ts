@@ -1,5 +1,5 @@
 import type { Rule } from "./action.ts";
-import { electionRules } from "./rules-election.ts";
+import { electionRules, isAskedFor } from "./rules-election.ts";
 import { followerRules } from "./rules-follower.ts";
 import { leaderMoveRules, leaderRules } from "./rules-leader.ts";
 
@@ -7,15 +7,18 @@ import { leaderMoveRules, leaderRules } from "./rules-leader.ts";
 const requests = ["L-20", "F-01", "F-02"];
 /** Rules for a failover that a person asked for. */
 const named = ["E-01", "E-12"];
+/** How the others report for it (F3). */
+const report = "E-08";
 
 /** A switchover asked for in pause is brought to its end, with or without its candidate: it leaves no cluster without a primary. */
 const succession = electionRules
   .filter((rule) => !named.includes(rule.id))
   .map((rule): Rule => ({
     ...rule,
-    summary: `after a switchover in pause: ${rule.summary}`,
+    summary: `${rule.id === report ? "for a failover asked for, and after" : "after"} a switchover in pause: ${rule.summary}`,
     answer: (view) =>
-      view.standing.kind === "released" && view.standing.lease.release?.kind === "switchover"
+      (view.standing.kind === "released" && view.standing.lease.release?.kind === "switchover") ||
+      (rule.id === report && isAskedFor(view))
         ? rule.answer(view)
         : null,
   }));
