@@ -127,12 +127,9 @@ const record = z.strictObject({
   streaming: z.boolean(),
   oldest_wal_lsn: lsn,
   pending_restart: z.array(z.string()),
-  stop_ms: z
-    .number()
-    .nullable()
-    .meta({
-      description: "What ending PostgreSQL's processes took when it was measured there, in milliseconds.",
-    }),
+  stop_ms: z.number().nullable().meta({
+    description: "What ending PostgreSQL's processes took when it was measured there, in milliseconds.",
+  }),
   applied_settings: z
     .number()
     .nullable()
