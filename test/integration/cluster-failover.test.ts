@@ -177,6 +177,13 @@ describe("a cluster of three whose parts die", () => {
     () => cluster,
     async (_, before) => {
       const [one = "", two = ""] = before.standbys;
+      // While commits are protected nobody takes over without the promise of both.
+      await cluster.set({ durability: "async" });
+      cluster.afterScenario.push(() => cluster.set({ durability: null }));
+      await waitFor(async () => (await cluster.status()).durability.required === 0, {
+        timeoutMs: 10_000,
+        what: "commits wait for nobody",
+      });
       // The agent of one standby sleeps, so that its PostgreSQL goes on asking the dead primary and learns of nothing.
       const sleeper = (await cluster.processes(two)).agent?.pid ?? 0;
       expect(signal(sleeper, "SIGSTOP")).toBe(true);

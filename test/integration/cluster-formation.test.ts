@@ -111,7 +111,7 @@ describe("a cluster that forms and grows", () => {
         const seen = (await cluster.status()).nodes.find((each) => each.name === node);
         const walsenders = await cluster.sql(
           upstream,
-          `select 1 from pg_stat_replication where application_name = '${node}' and state = 'streaming'`,
+          `select 1 from pg_stat_replication where split_part(application_name, '/', 1) = '${node}' and state = 'streaming'`,
         );
         return seen?.upstream === upstream && walsenders.length === 1;
       },
