@@ -20,12 +20,12 @@ export const plants = {
   },
   "early-observer": {
     scenario: "partitions",
-    what: "an observer takes a lease for expired after nine tenths of its time (P2)",
+    what: "an observer takes a lease for expired after six tenths of its time (P2)",
     patches: [
       {
         file: agent("lease-keeper"),
         old: "lease.ttlMs * (1 + clockDrift) - seenMs",
-        new: "lease.ttlMs * 0.9 - seenMs",
+        new: "lease.ttlMs * 0.6 - seenMs",
       },
     ],
   },
@@ -197,7 +197,7 @@ export const plants = {
     ],
   },
   "candidate-outside": {
-    scenario: "crashes",
+    scenario: "changes",
     what: "a node outside the recorded sets may be elected (I3)",
     patches: [
       {
@@ -263,7 +263,7 @@ export const plants = {
     ],
   },
   "promise-strands": {
-    scenario: "partitions",
+    scenario: "changes",
     what: "a holder does not raise its token to a promise above it (F9)",
     patches: [
       {
@@ -325,6 +325,39 @@ export const plants = {
         file: agent("act-leadership"),
         old: "nextTimeline(highestTimeline(before))",
         new: "nextTimeline(before.history.value.at(-1)?.newTimeline ?? (1 as Timeline)); void highestTimeline",
+      },
+    ],
+  },
+  "successor-behind": {
+    scenario: "crashes",
+    what: "the named successor of a released lease takes it before it has all the WAL (F1)",
+    patches: [
+      {
+        file: cluster("rules-election"),
+        old: "view.postgres.lsn >= lease.lsn",
+        new: "view.postgres.lsn >= 0n",
+      },
+    ],
+  },
+  "any-standby-counts": {
+    scenario: "crashes",
+    what: "synchronous_standby_names is * (S5)",
+    patches: [
+      {
+        file: cluster("durability"),
+        old: 'return `${ordered || graded ? "FIRST" : "ANY"} ${entry.required} (${names.join(", ")})`;',
+        new: 'return `ANY ${entry.required} (*)${" ".repeat(names.length + Number(ordered || graded))}`;',
+      },
+    ],
+  },
+  "one-instead-of-two": {
+    scenario: "changes",
+    what: "commits wait for one standby where the record says two (S2)",
+    patches: [
+      {
+        file: cluster("durability"),
+        old: '${entry.required} (${names.join(", ")})`;',
+        new: '${Math.min(1, entry.required)} (${names.join(", ")})`;',
       },
     ],
   },

@@ -82,7 +82,7 @@ function drawChanges(nodes: number): Readonly<Record<string, unknown>>[] {
     { durability: "async" },
     { sync_standbys: 1 },
     ...(nodes > 2 ? [{ sync_standbys: 2 }] : []),
-    ...(nodes > 2 ? [{ sync_order: ["n2", "n1"] }, { sync_order: [] }] : []),
+    ...(nodes > 2 ? [{ sync_order: ["n2", "n1"] }, { sync_order: ["n3"] }, { sync_order: [] }] : []),
     { suspect_after: "0s" },
     { suspect_after: "1s" },
   ];

@@ -2,6 +2,7 @@ import type { CloneOptions, RewindOutcome, Upstream } from "../../../src/postgre
 import { Fault } from "../../../src/values/fault.ts";
 import type { Lsn } from "../../../src/values/lsn.ts";
 import { statementMs, type Calls } from "./calls.ts";
+import type { Postgres } from "./postgres.ts";
 import type { Server } from "./server.ts";
 
 /** Between two looks at a copy under way. */
@@ -44,6 +45,10 @@ async function work(
 /** Asked anew: it may have been aborted since. */
 function isAborted(signal: AbortSignal): boolean {
   return signal.aborted;
+}
+
+function runs(postgres: Postgres): boolean {
+  return !postgres.dead;
 }
 
 /** See PostgresInstance.clone. */
@@ -101,7 +106,7 @@ export async function rewind(
   data.halfRewound = true;
   await work(calls, source, server, net.rng.magnitude(100, 3000), signal, lost);
   await calls.write();
-  if (!server.process.alive || isAborted(signal) || !postgres.dead) throw lost();
+  if (!server.process.alive || isAborted(signal) || runs(postgres)) throw lost();
   const now = data.commonWith(server.data);
   if (beyond.length > 0) net.observer.discarded(postgres.host.name, beyond, saved);
   data.records.length = now;
