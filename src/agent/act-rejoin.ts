@@ -75,6 +75,7 @@ async function plan(
   const found = planRejoin({
     timeline,
     end,
+    halfRewound: facts.kind === "stopped" && facts.halfRewound,
     canRewind:
       context.settings().rewind && (control === null || control.dataChecksums || control.walLogHints),
     leaderTimeline: history.timeline,

@@ -12,6 +12,8 @@ export interface RejoinFacts {
   readonly timeline: Timeline;
   /** The end of its WAL; null = could not be told. */
   readonly end: Lsn | null;
+  /** A rewind of it was interrupted: its control file may already say what its files do not hold. */
+  readonly halfRewound: boolean;
   /** Whether it may be rewound: allowed by policy, and PostgreSQL kept what pg_rewind needs. */
   readonly canRewind: boolean;
   readonly leaderTimeline: Timeline;
@@ -49,6 +51,7 @@ export function planRejoin(facts: RejoinFacts): RejoinPlan {
       `the local WAL goes ${facts.end - limit} bytes past the point the leader's history shares`,
     );
   }
+  if (facts.halfRewound) return { kind: "copy", why: "a rewind of the local data was interrupted" };
   if (facts.leaderOldest !== null && facts.end < facts.leaderOldest && !facts.hasArchive)
     return {
       kind: "copy",

@@ -100,6 +100,8 @@ export type PostgresFacts =
       /** The timeline of its newest WAL: the control file may be behind after a promotion, a rewind or a copy. */
       readonly walTimeline: Timeline;
       readonly standbySignal: boolean;
+      /** A pg_rewind of it was interrupted: it is neither the old nor the new data and is never started. */
+      readonly halfRewound: boolean;
       /** Processes of the instance are left although the postmaster is gone (P3: not dead yet). */
       readonly remnants: boolean;
     }

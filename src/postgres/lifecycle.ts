@@ -154,9 +154,13 @@ async function runningOurs(on: Lifecycle): Promise<ProcessIdentity | null> {
   return running;
 }
 
+/** Whether a pg_rewind of the data directory was interrupted. */
+export async function isHalfRewound(at: Installation): Promise<boolean> {
+  return (await stat(at.files.rewinding).catch(() => null)) !== null;
+}
+
 async function refuseHalfRewound(at: Installation): Promise<void> {
-  const found = await stat(at.files.rewinding).catch(() => null);
-  if (found !== null)
+  if (await isHalfRewound(at))
     throw new Fault("POSTGRES_START_FAILED", "A pg_rewind of this data directory was interrupted", {
       detail: "Such a data directory is neither the old nor the new one and must not be started.",
       hint: "Rewind it again, or copy it anew (pgherd reinit).",

@@ -9,7 +9,15 @@ import { endOfStoppedWal, timelineOfWal } from "./end-of-wal.ts";
 import { HighWaterNote, wentBack } from "./high-water.ts";
 import type { PostgresFacts, PostgresInstance, SqlFacts, WalPosition } from "./instance.ts";
 import { currentUpstream } from "./generated-files.ts";
-import { keepReadOnlyRestart, kill, startPrimary, startStandby, stop, type Lifecycle } from "./lifecycle.ts";
+import {
+  isHalfRewound,
+  keepReadOnlyRestart,
+  kill,
+  startPrimary,
+  startStandby,
+  stop,
+  type Lifecycle,
+} from "./lifecycle.ts";
 import { Knocker } from "./knock.ts";
 import { Monitor } from "./monitor.ts";
 import { installation, program, type Installation, type LocalPostgresOptions } from "./options.ts";
@@ -159,6 +167,7 @@ async function inspect(
       control,
       walTimeline: await timelineOfWal(walDirectory(at.dataDir), control),
       standbySignal: await hasStandbySignal(at.dataDir),
+      halfRewound: await isHalfRewound(at),
       remnants,
     };
   } catch (error) {
