@@ -5,7 +5,7 @@ import { parseSyncNames, priorityOf } from "./postgres/sync-names.ts";
 import { runSeed, shrink } from "./run.ts";
 
 /** Lives per scenario here; the search is the command. */
-const lives = Number(process.env["PGHERD_SIMULATED_LIVES"] ?? 12);
+const lives = Number(process.env["PGHERD_SIMULATED_LIVES"] ?? 10);
 /** Other lives each day would hide what failed yesterday: the seeds stay. */
 const first = Number(process.env["PGHERD_SIMULATED_FROM"] ?? 1);
 
