@@ -40,7 +40,7 @@ function syncPriority(tags: Tags): number {
 }
 
 /** A node as a standby that counts, or may count in a moment. */
-export function asSyncStandby(node: NodeRecord, usable: boolean, flushLsn: Lsn): SyncStandby {
+function asSyncStandby(node: NodeRecord, usable: boolean, flushLsn: Lsn): SyncStandby {
   return {
     member: memberOf(node.name, node.incarnation),
     flushLsn,

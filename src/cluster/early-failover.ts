@@ -5,7 +5,7 @@ import type { LeaseRecord } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 
 /** After a change of holder this long passes before the next may be an early one (F7). */
-export const earlyHoldOffMs = 10_000;
+const earlyHoldOffMs = 10_000;
 
 /** What an early failover is decided from: one node's view of a lease that has not run out. */
 export interface EarlyFacts {
