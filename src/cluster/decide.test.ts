@@ -563,7 +563,7 @@ describe("decide", () => {
     holds(
       fc.property(view, (given) => {
         if (given.operation !== null)
-          expect(["wait", "fence", "stop-foreign", "alarm"]).toContain(decide(given).action.kind);
+          expect(["wait", "fence", "step-down", "stop-foreign", "alarm"]).toContain(decide(given).action.kind);
       }),
     );
   });
