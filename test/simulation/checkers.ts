@@ -54,6 +54,7 @@ export class Checkers implements Observer {
   readonly #store: SimStore;
   #acknowledged: Acknowledged[] = [];
   #unprotected: Acknowledged[] = [];
+  #lastAcknowledged: Acknowledged | null = null;
   readonly #promoted = new Map<number, NodeName>();
   #newest: {
     readonly node: NodeName;
@@ -103,6 +104,7 @@ export class Checkers implements Observer {
     this.#checkSingle(node, server, backend, commit);
     if (backend.mode !== "on") return;
     const acknowledged = { commit, node, at: this.#engine.now };
+    this.#lastAcknowledged = acknowledged;
     if (!this.isProtected) {
       this.#unprotected.push(acknowledged);
       return;
@@ -139,7 +141,8 @@ export class Checkers implements Observer {
     const shared = newest.server.data.holds(commit);
     const thawed = this.#engine.now - server.postgres.host.thawedAt < thawMs;
     // F7, and a host that just woke up until its guard has run: what the new primary has already, or nobody promised to keep.
-    if ((newest.early || thawed) && (shared || backend.mode !== "on" || !this.#waits(server))) return;
+    const excused = shared || backend.mode !== "on";
+    if (excused ? newest.early || thawed : thawed && !this.#waits(server)) return;
     this.report(
       "I1",
       `${node} acknowledged commit ${commit.id} on timeline ${timeline} although ${newest.node} was writable on timeline ${newest.timeline}`,
@@ -236,6 +239,8 @@ export class Checkers implements Observer {
     const move = transaction.writes.find((write) => write.key === keys.move);
     if (move?.value != null && (JSON.parse(move.value) as { accept_loss?: boolean }).accept_loss === true)
       this.#lossAccepted = true;
+    const record = transaction.writes.find((each) => each.key === keys.durability);
+    if (record?.value != null) this.#checkRecord(JSON.parse(record.value) as Entry[]);
     const write = transaction.writes.find((each) => each.key === keys.lease);
     if (write?.value == null) return;
     const before = this.lease;
@@ -244,6 +249,12 @@ export class Checkers implements Observer {
     this.#renewedAt = this.#engine.now;
     if (before === null || after.token === before.token) return;
     if (after.state === "elected") this.#exposed = !this.isProtected;
+    const ranOut = before.state !== "serving" || ageMs > before.ttlMs * 0.98;
+    if (after.holder !== before.holder && !ranOut && !this.isProtected)
+      this.report(
+        "I1",
+        `${after.holder} took the lease ${Math.round(ageMs)} ms after its renewal, and no standby was recorded (F7)`,
+      );
     if (after.holder !== before.holder)
       this.#early = before.state === "serving" && ageMs < before.ttlMs * 0.98;
     this.trace(
@@ -260,6 +271,20 @@ export class Checkers implements Observer {
     const member = postgres === undefined ? after.holder : this.memberOf(postgres);
     if (!this.entries.some((entry) => entry.primary === member || entry.members.includes(member)))
       this.report("I3", `${member} took the lease and is in no recorded set: ${this.#describe()}`);
+  }
+
+  /** S3: a record that protects covers what was acknowledged before it, too. */
+  #checkRecord(entries: readonly Entry[]): void {
+    const last = this.#lastAcknowledged;
+    if (last === null || entries.length === 0 || entries.some((entry) => entry.required === 0)) return;
+    const newest = entries.at(-1)!;
+    const primary = this.#nodes().find((each) => this.memberOf(each) === newest.primary);
+    if (primary?.data?.holds(last.commit) !== true) return; // lost before, and counted then
+    if (entries.some((entry) => this.#isSafeBy(entry, last.commit))) return;
+    this.report(
+      "I2",
+      `the record protects, and commit ${last.commit.id} of ${last.node}, acknowledged at ${seconds(last.at)}, is on too few of its members`,
+    );
   }
 
   /** Whether all WAL of a node that gave the lease up is here too. */
