@@ -1,3 +1,4 @@
+import { tellServiceManager } from "./agent/service-watchdog.ts";
 import { supervise } from "./agent/supervisor.ts";
 import { programFile } from "./program-file.ts";
 import { systemClock } from "./system/clock.ts";
@@ -7,5 +8,6 @@ import { systemTimers } from "./system/timers.ts";
 export function supervisorMain(argv: readonly string[]): Promise<number> {
   const rest = argv.filter((word) => word !== "--supervised");
   const command = [process.execPath, ...process.execArgv, programFile(), "agent", ...rest];
-  return supervise(command, systemClock, systemTimers);
+  const endTelling = tellServiceManager(process.env, systemTimers);
+  return supervise(command, systemClock, systemTimers).finally(endTelling);
 }
