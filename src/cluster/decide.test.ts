@@ -563,7 +563,9 @@ describe("decide", () => {
     holds(
       fc.property(view, (given) => {
         if (given.operation !== null)
-          expect(["wait", "fence", "step-down", "stop-foreign", "alarm"]).toContain(decide(given).action.kind);
+          expect(["wait", "fence", "step-down", "stop-foreign", "alarm"]).toContain(
+            decide(given).action.kind,
+          );
       }),
     );
   });
