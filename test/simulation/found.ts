@@ -30,4 +30,5 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
 export const bugsFound: readonly { readonly seed: number; readonly scenario: string | null }[] = [
   { seed: 2027, scenario: null },
   { seed: 28, scenario: "changes" },
+  { seed: 40, scenario: "changes" },
 ];

@@ -361,6 +361,44 @@ export const plants = {
       },
     ],
   },
+  "least-advanced": {
+    scenario: "crashes",
+    what: "of those who promised the least advanced is elected (F3)",
+    patches: [
+      {
+        file: cluster("candidates"),
+        old: "if (a.lsn !== b.lsn) return a.lsn > b.lsn ? -1 : 1;",
+        new: "if (a.lsn !== b.lsn) return a.lsn > b.lsn ? 1 : -1;",
+      },
+    ],
+  },
+  "diverged-followed": {
+    scenario: "crashes",
+    what: "WAL past the fork is not undone before a node follows (Rejoin)",
+    patches: [
+      {
+        file: cluster("rejoin"),
+        old: "fork === null ? facts.end > facts.leaderEnd : facts.end > fork",
+        new: "fork === null && facts.end > facts.leaderEnd && facts.end < facts.leaderEnd",
+      },
+    ],
+  },
+  "early-unprotected": {
+    scenario: "partitions",
+    what: "a lease that has not run out is taken although no standby was recorded (F7)",
+    patches: [
+      {
+        file: cluster("early-failover"),
+        old: "tokenSeenMs < earlyHoldOffMs || !isProtected(record)",
+        new: "tokenSeenMs < earlyHoldOffMs || record.length > 99 * Number(isProtected(record)) + 99",
+      },
+      {
+        file: cluster("early-failover"),
+        old: "return missingForF3(record, lost) === null;",
+        new: "return lost.size > 0 || missingForF3(record, lost) === null;",
+      },
+    ],
+  },
   "rewind-unsaved": {
     scenario: "crashes",
     what: "a rewind removes WAL that was not put aside (I6)",

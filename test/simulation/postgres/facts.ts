@@ -13,7 +13,7 @@ export function factsOf(postgres: Postgres, answers: boolean): PostgresFacts {
       control: controlOf(data),
       walTimeline: toTimeline(data.timeline),
       standbySignal: data.standbySignal,
-      halfRewound: false,
+      halfRewound: data.halfRewound,
       remnants: postgres.orphans.size > 0,
     };
   const open = answers && server.accepting && !server.stopping;
