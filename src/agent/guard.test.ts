@@ -54,6 +54,18 @@ describe("Guard", () => {
     await reported({ armed: false, kills: 1 });
   });
 
+  it("reads what it was told while it was frozen itself before it strikes", async () => {
+    arm(1000);
+    await reported({ armed: true });
+    arm(60_000);
+    clock.ms += 5000;
+    const thawed = performance.now() + 300;
+    while (performance.now() < thawed);
+    await reported({ armed: true, deadline: 62_000 as Instant, kills: 0 });
+    await systemTimers.sleep(300);
+    expect(reports.at(-1)).toMatchObject({ armed: true, kills: 0 });
+  });
+
   it("strikes when the machine was suspended since the renewal that the deadline counts from (P2)", async () => {
     arm(60_000);
     await reported({ armed: true });

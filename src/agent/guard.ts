@@ -31,6 +31,8 @@ export interface GuardOptions {
 
 /** How long a guard with nothing to guard and no agent lives on. */
 const idleMs = 15_000;
+/** A deadline that is this long past when it is looked at: the guard did not run meanwhile. */
+const overdueMs = 100;
 /** Suspended machine: the boot clock ran further than the monotonic one (P2). */
 const suspendMs = 300;
 const lineLimit = 4096;
@@ -150,11 +152,15 @@ export class Guard {
     if (order !== null) this.#watch();
   }
 
-  #watch(): void {
+  /** `late`: what waits in the sockets was read before this look. */
+  #watch(late = false): void {
     const order = this.#order;
     if (order === null) return;
     const left = elapsedMs(this.#options.clock.now(), order.deadline);
-    if (left <= 0 || this.#suspended(order)) void this.#strike(order);
+    if (this.#suspended(order)) void this.#strike(order);
+    // It was frozen itself: the timer comes before the later deadlines that were sent meanwhile are read.
+    else if (left < -overdueMs && !late) this.#timer = this.#options.timers.after(1, () => this.#watch(true));
+    else if (left <= 0) void this.#strike(order);
     else this.#timer = this.#options.timers.after(Math.min(left, lookMs), () => this.#watch());
     if (this.#isReplaced()) void this.#yield(order);
   }
