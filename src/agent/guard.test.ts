@@ -61,7 +61,7 @@ describe("Guard", () => {
     clock.ms += 5000;
     const thawed = performance.now() + 300;
     while (performance.now() < thawed);
-    await reported({ armed: true, deadline: 62_000 as Instant, kills: 0 });
+    await reported({ armed: true, deadline: 61_000 as Instant, kills: 0 });
     await systemTimers.sleep(300);
     expect(reports.at(-1)).toMatchObject({ armed: true, kills: 0 });
   });
