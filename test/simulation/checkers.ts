@@ -156,12 +156,17 @@ export class Checkers implements Observer {
 
   /** Whether the commit is where the entry says: flushed on its primary and on enough members. */
   #isSafeBy(entry: Entry, commit: Commit): boolean {
-    const has = (member: string): boolean => {
-      const postgres = this.#nodes().find((each) => this.memberOf(each) === member);
-      const data = postgres?.data;
-      return data?.holds(commit) === true && data.flushed > commit.index;
-    };
-    return has(entry.primary) && entry.members.filter(has).length >= entry.required;
+    return this.#has(entry.primary, commit) && this.#countOf(entry, commit) >= entry.required;
+  }
+
+  /** On how many of the entry's members the commit is flushed. */
+  #countOf(entry: Entry, commit: Commit): number {
+    return entry.members.filter((member) => this.#has(member, commit)).length;
+  }
+
+  #has(member: string, commit: Commit): boolean {
+    const data = this.#nodes().find((each) => this.memberOf(each) === member)?.data;
+    return data?.holds(commit) === true && data.flushed > commit.index;
   }
 
   /** A node with the incarnation of its data, as durability records name it. */
@@ -280,7 +285,8 @@ export class Checkers implements Observer {
     const newest = entries.at(-1)!;
     const primary = this.#nodes().find((each) => this.memberOf(each) === newest.primary);
     if (primary?.data?.holds(last.commit) !== true) return; // lost before, and counted then
-    if (entries.some((entry) => this.#isSafeBy(entry, last.commit))) return;
+    // The primary of an older entry may be gone for good: its members alone must do.
+    if (entries.some((entry) => this.#countOf(entry, last.commit) >= entry.required)) return;
     this.report(
       "I2",
       `the record protects, and commit ${last.commit.id} of ${last.node}, acknowledged at ${seconds(last.at)}, is on too few of its members`,
