@@ -110,6 +110,8 @@ export class Checkers implements Observer {
       return;
     }
     this.#acknowledged.push(acknowledged);
+    // One that was replaced meanwhile was judged above; the record is not its own any more.
+    if (this.#newest !== null && this.#newest.server !== server) return;
     if (!this.entries.some((entry) => this.#isSafeBy(entry, commit)))
       this.report(
         "I2",
@@ -281,7 +283,9 @@ export class Checkers implements Observer {
   /** S3: a record that protects covers what was acknowledged before it, too. */
   #checkRecord(entries: readonly Entry[]): void {
     const last = this.#lastAcknowledged;
-    if (last === null || entries.length === 0 || entries.some((entry) => entry.required === 0)) return;
+    // Only where something is removed (S4): a new holder's entry joins those that its commits are safe by (F4).
+    if (last === null || entries.length >= this.entries.length) return;
+    if (entries.some((entry) => entry.required === 0)) return;
     const newest = entries.at(-1)!;
     const primary = this.#nodes().find((each) => this.memberOf(each) === newest.primary);
     if (primary?.data?.holds(last.commit) !== true) return; // lost before, and counted then
