@@ -105,13 +105,14 @@ export class Checkers implements Observer {
     if (backend.mode !== "on") return;
     const acknowledged = { commit, node, at: this.#engine.now };
     this.#lastAcknowledged = acknowledged;
-    if (!this.isProtected) {
+    // One that was replaced meanwhile was judged above; the record is not its own any more.
+    const replaced = this.#newest !== null && this.#newest.server !== server;
+    if (!this.isProtected || (replaced && !this.#waits(server))) {
       this.#unprotected.push(acknowledged);
       return;
     }
     this.#acknowledged.push(acknowledged);
-    // One that was replaced meanwhile was judged above; the record is not its own any more.
-    if (this.#newest !== null && this.#newest.server !== server) return;
+    if (replaced) return;
     if (!this.entries.some((entry) => this.#isSafeBy(entry, commit)))
       this.report(
         "I2",
