@@ -162,6 +162,7 @@ export class DurabilityKeeper {
     const { instance, notebook, journal } = this.#context;
     const before = this.#applied?.names ?? null;
     const dropSenders = before !== null && requiredIn(before) !== requiredIn(names) && requiredIn(names) > 0;
+    if (before === null || formOf(before) !== formOf(names)) this.#watch.expectReconnects();
     this.#applied = null;
     const barrier = await notebook.configure(async () => {
       notebook.synchronousNames = names;
@@ -224,6 +225,11 @@ export class DurabilityKeeper {
       "all WAL from before the crash is safe again: clients are let in",
     );
   }
+}
+
+/** How many are waited for and how they are chosen: what walsenders are ended for when it changes. */
+function formOf(names: string): string {
+  return names.slice(0, Math.max(0, names.indexOf(" (")));
 }
 
 /** The names to start or promote with (P6), from the record as it stands and for the token held. */

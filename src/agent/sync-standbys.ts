@@ -10,8 +10,8 @@ import { elapsedMs, type Instant } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 
 /** How long a standby that was there may be without a connection before it stops counting. */
-const reconnectMs = 300;
-/** The same after a change of token, when every standby connects anew. */
+const reconnectMs = 400;
+/** The same after a change of token, and after a change of W ended the walsenders: then every standby connects anew. */
 const firstConnectMs = 1500;
 /** Commits wait and a standby shows no progress: from here on its agent is asked. */
 const stallMs = 350;
@@ -22,6 +22,8 @@ const pulseMs = 250;
 interface Seen {
   connected: boolean;
   since: Instant;
+  /** It was cut off here on purpose, and is given the time to come back. */
+  cutOffAt: Instant | null;
   flushLsn: Lsn;
   progress: Instant;
   /** What its agent said when it was asked during a stall. */
@@ -76,6 +78,12 @@ export class SyncStandbys {
     this.#tokenSince = context.clock.now();
   }
 
+  /** The walsenders are ended for a change of W (S2): who is connected now will be back. */
+  expectReconnects(): void {
+    const now = this.#context.clock.now();
+    for (const seen of this.#seen.values()) if (seen.connected) seen.cutOffAt = now;
+  }
+
   /** Takes in what PostgreSQL shows, and tells who counts. `expected`: those recorded when the token began. */
   update(
     token: FencingToken,
@@ -112,7 +120,7 @@ export class SyncStandbys {
     const flushLsn = connection?.flushLsn ?? (0n as Lsn);
     if (seen === null) {
       if (!connected) return null;
-      seen = { connected, since: now, flushLsn, progress: now, dead: false, asking: false };
+      seen = { connected, since: now, flushLsn, cutOffAt: null, progress: now, dead: false, asking: false };
       this.#seen.set(member, seen);
       return seen;
     }
@@ -138,7 +146,8 @@ export class SyncStandbys {
     now: Instant,
   ): boolean {
     if (seen === null) return expected && elapsedMs(this.#tokenSince, now) < firstConnectMs;
-    if (!seen.connected) return elapsedMs(seen.since, now) < reconnectMs;
+    const cutOff = seen.cutOffAt !== null && elapsedMs(seen.cutOffAt, now) < firstConnectMs;
+    if (!seen.connected) return cutOff || elapsedMs(seen.since, now) < reconnectMs;
     const behind = state.waiting > 0 && seen.flushLsn < state.flushedLsn;
     // One found dead has to show progress first: that nobody waits for it any more is no sign of life.
     if (seen.dead) return false;

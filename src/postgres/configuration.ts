@@ -18,7 +18,7 @@ const defaults: Readonly<Record<string, string>> = {
   wal_receiver_timeout: "5s",
   wal_sender_timeout: "5s",
   // How soon a standby looks again for its upstream: it decides how fast it follows after a failover.
-  wal_retrieve_retry_interval: "500ms",
+  wal_retrieve_retry_interval: "200ms",
   password_encryption: "scram-sha-256",
   log_line_prefix: "%m [%p] %q%u@%d ",
 };

@@ -40,7 +40,7 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
     calm,
     storeLostAnswers: calm || rng.chance(0.6) ? 0 : rng.magnitude(0.001, 0.05),
     lengthMs: rng.between(120_000, scenario === null ? 300_000 : 150_000),
-    settings: drawSettings(rng, ttlMs, nodes),
+    settings: drawSettings(rng, ttlMs, nodes, calm),
     changes: drawChanges(nodes),
     hosts: Array.from({ length: nodes }, () => ({
       clockRate: 1 + rng.between(-rateError, rateError),
@@ -60,13 +60,24 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
   };
 }
 
-function drawSettings(rng: Rng, ttlMs: number, nodes: number): Readonly<Record<string, unknown>> {
+/** The stated tolerance holds for the default. */
+function suspectAfter(rng: Rng, calm: boolean): string {
+  const drawn = rng.pick(["0s", "500ms", "1500ms", "1500ms", "3s"]);
+  return calm ? "1500ms" : drawn;
+}
+
+function drawSettings(
+  rng: Rng,
+  ttlMs: number,
+  nodes: number,
+  calm: boolean,
+): Readonly<Record<string, unknown>> {
   const durability = rng.pick(["degrade", "degrade", "degrade", "strict", "async"]);
   return {
     ttl: `${ttlMs}ms`,
     durability,
     sync_standbys: nodes > 2 && rng.chance(0.3) ? 2 : 1,
-    suspect_after: rng.pick(["0s", "500ms", "1500ms", "1500ms", "3s"]),
+    suspect_after: suspectAfter(rng, calm),
     max_lag_on_failover: rng.pick(["0B", "1MB", "1MB", "64kB"]),
     handover_wait: rng.pick(["0s", "150ms", "1s"]),
     primary_start_timeout: rng.pick(["0s", "5s", "30s"]),

@@ -8,7 +8,7 @@ import { WalReceiver, type WalSender } from "./streaming.ts";
 import { firstByte, toLsn, toTimeline, type Commit, type DataDirectory, type WalRecord } from "./wal.ts";
 
 /** wal_retrieve_retry_interval. */
-const retryMs = 500;
+const retryMs = 200;
 
 /** How the postmaster was started: with `standby.signal`, able to write, and by whom. */
 export interface StartMode {
