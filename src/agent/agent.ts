@@ -369,7 +369,8 @@ export class Agent {
     )
       return 50;
     const due = this.#view?.moveDueMs ?? null;
-    return due !== null && due > 0 ? Math.min(tickMs, due + 1) : tickMs;
+    if (due === null) return tickMs;
+    return due > 0 ? Math.min(tickMs, due + 1) : 100;
   }
 }
 

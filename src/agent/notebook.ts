@@ -64,6 +64,8 @@ export class Notebook {
   proven: { readonly leader: NodeName; readonly token: FencingToken } | null = null;
   /** The leader and token whose history this node's WAL was seen not to be a beginning of; null = not seen. */
   diverged: { readonly leader: NodeName; readonly token: FencingToken } | null = null;
+  /** The request to move the primary seen last, and when it was first seen. */
+  moveSeen: { readonly version: number; readonly at: Instant } | null = null;
   #configuring: Promise<unknown> = Promise.resolve();
 
   constructor(clock: Clock) {

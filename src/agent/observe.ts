@@ -187,9 +187,15 @@ export function upstreamOf(context: AgentContext, sql: SqlFacts): NodeName | nul
 
 /** Milliseconds until the recorded move is due, by civil time: the one decision that a person's clock makes. */
 function moveDueMs(context: AgentContext): number | null {
-  const move = context.mirror.state?.move.value ?? null;
+  const { mirror, notebook, clock } = context;
+  const move = mirror.state?.move.value ?? null;
   if (move === null) return null;
-  if (move.scheduledAt === null) return 0;
+  if (move.scheduledAt === null) {
+    // At once; how long ago this agent first saw it.
+    const version = mirror.state?.move.version ?? 0;
+    if (notebook.moveSeen?.version !== version) notebook.moveSeen = { version, at: clock.now() };
+    return -elapsedMs(notebook.moveSeen.at, clock.now());
+  }
   return Date.parse(move.scheduledAt) - Date.parse(context.clock.wall());
 }
 

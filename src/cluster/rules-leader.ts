@@ -2,6 +2,7 @@ import type { FaultCode } from "../values/fault.ts";
 import { lsnDistance } from "../values/lsn.ts";
 import type { Rule, Verdict } from "./action.ts";
 import { bestStreamingStandby, mayBecomePrimary } from "./candidates.ts";
+import { awayAfterMs } from "./policy.ts";
 import type { View } from "./view.ts";
 
 /** A planned move that is due, asked of the healthy holder. */
@@ -18,6 +19,9 @@ export const leaderMoveRules: readonly Rule[] = [
     },
   },
 ];
+
+/** How long a switchover waits for a candidate that lives and does not stream at this very moment. */
+const connectMs = 3000;
 
 function switchoverVerdict(view: View, wanted: View["self"] | null): Verdict {
   const refuse = (code: Extract<FaultCode, `SWITCHOVER_${string}`>, message: string): Verdict => ({
@@ -44,6 +48,10 @@ function switchoverVerdict(view: View, wanted: View["self"] | null): Verdict {
   const standby = view.standbys.find((other) => other.node === wanted);
   if (node !== undefined && !mayBecomePrimary(node.record.tags))
     return refuse("SWITCHOVER_CANDIDATE_EXCLUDED", `the tags of ${wanted} exclude it`);
+  // A standby connects anew when its lineage is proven, or when W changes: that takes a moment.
+  const connecting = node !== undefined && node.heardMs <= awayAfterMs(view.policy.ttlMs);
+  if (standby === undefined && connecting && (view.moveDueMs ?? 0) > -connectMs)
+    return { action: { kind: "wait" }, why: `${wanted} is about to stream` };
   if (node === undefined || standby === undefined || view.standbysSeenAt === null)
     return refuse("SWITCHOVER_CANDIDATE_LAGGING", `${wanted} does not stream from the leader`);
   const lag = lsnDistance(view.standbysSeenAt, standby.flushLsn);

@@ -42,7 +42,7 @@ export interface View {
   readonly operation: { readonly kind: string } | null;
   /** A request of an operator to this very node. */
   readonly request: LocalRequest | null;
-  /** Milliseconds until the recorded move is due; 0 or less = now; null = no request. */
+  /** Milliseconds until the recorded move is due; 0 or less = now, and for so long already; null = no request. */
   readonly moveDueMs: number | null;
   /** What failed lately here, and how long to wait before it may be tried again. */
   readonly retry: RetryView;
