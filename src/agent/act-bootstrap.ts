@@ -63,7 +63,10 @@ export const claimBootstrap: Executor<{ kind: "claim-bootstrap" }> = async ({ co
 
 /** initdb, first start able to write, roles, then serving. Begins anew over the leftovers of an earlier try. */
 export const bootstrap: Executor<{ kind: "bootstrap" }> = async ({ context, step }) => {
-  const { instance, options, keeper, journal } = context;
+  const { instance, options, keeper, journal, mirror } = context;
+  // Decided from what was seen, which may be older than what this node itself has written: what it made is not made anew.
+  const state = await mirror.refresh(dcsTimeoutMs(context.settings().ttlMs));
+  if (state.initialization.value.kind !== "bootstrapping") return;
   const facts = await instance.inspect();
   if (facts.kind === "running") await instance.kill();
   if (facts.kind !== "empty" && facts.kind !== "unusable") {

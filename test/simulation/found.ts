@@ -34,4 +34,6 @@ export const bugsFound: readonly { readonly seed: number; readonly scenario: str
   { seed: 2027, scenario: null },
   { seed: 28, scenario: "changes" },
   { seed: 40, scenario: "changes" },
+  { seed: 5137, scenario: null },
+  { seed: 20341, scenario: null },
 ];
