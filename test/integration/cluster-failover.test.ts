@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { figure, scenario, startCluster, type TestCluster } from "../support/cluster.ts";
+import { recorded, storeReader } from "../support/durability.ts";
 import { startLedger } from "../support/ledger.ts";
 import { signal, waitFor } from "../support/process.ts";
 
@@ -102,13 +103,7 @@ describe("a cluster of three whose parts die", () => {
       const [companion = "", last = ""] = before.standbys;
       await cluster.kill(companion, "host");
       // Both in the same moment could take a commit along that was on these two only: then nobody is elected.
-      await waitFor(
-        async () => {
-          const { durability } = await cluster.status(before.primary);
-          return durability.members.join() === last ? true : null;
-        },
-        { what: "the standby that is left to count alone", timeoutMs: 20_000 },
-      );
+      await recorded(await storeReader(cluster), [last], 1);
       await cluster.kill(before.primary, "host");
       const alone = await cluster.settled({ nodes: [last] });
       expect(alone).toMatchObject({ primary: last, standbys: [] });
