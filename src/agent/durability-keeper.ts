@@ -35,7 +35,6 @@ export class DurabilityKeeper {
   readonly #context: AgentContext;
   readonly #watch: SyncStandbys;
   #applied: { token: FencingToken; names: string; barrier: Lsn } | null = null;
-  #standbys: readonly SyncStandby[] = [];
   #expected: { token: FencingToken; members: ReadonlySet<Member> } | null = null;
   #working = false;
   #lastLook: Instant | null = null;
@@ -46,11 +45,6 @@ export class DurabilityKeeper {
   constructor(context: AgentContext) {
     this.#context = context;
     this.#watch = new SyncStandbys(context);
-  }
-
-  /** What is known of the standbys, as of the last look. */
-  get standbys(): readonly SyncStandby[] {
-    return this.#standbys;
   }
 
   close(): void {
@@ -113,8 +107,8 @@ export class DurabilityKeeper {
       if (token === null || cluster === null || this.#context.notebook.operation !== null) return;
       const state = await instance.synchronousState();
       if (state === null) return;
-      this.#standbys = this.#watch.update(token, this.#expectedAt(token, cluster), state);
-      const facts = this.#facts(token, cluster);
+      const standbys = this.#watch.update(token, this.#expectedAt(token, cluster), state);
+      const facts = this.#facts(token, cluster, standbys);
       const step = nextDurabilityStep(facts);
       this.#busy = step.kind !== "settled" || state.waiting > 0;
       switch (step.kind) {
@@ -136,14 +130,14 @@ export class DurabilityKeeper {
     }
   }
 
-  #facts(token: FencingToken, cluster: ClusterState): DurabilityFacts {
+  #facts(token: FencingToken, cluster: ClusterState, standbys: readonly SyncStandby[]): DurabilityFacts {
     const { membership, settings } = this.#context;
     return {
       primary: membership.member,
       token,
       policy: settings().durability,
       record: cluster.durability.value,
-      standbys: this.#standbys,
+      standbys,
       applied: this.#applied?.token === token ? this.#applied : null,
     };
   }

@@ -47,7 +47,7 @@ export type DurabilityStep =
   | { readonly kind: "settled" }
   /** S1, S4: write the record. */
   | { readonly kind: "record"; readonly entries: readonly DurabilityEntry[]; readonly why: string }
-  /** S2: make PostgreSQL hold these names. `dropSenders`: W changed, which walsenders do not show. */
+  /** S2: make PostgreSQL hold these names. */
   | { readonly kind: "apply"; readonly names: string }
   /** S3: wait until enough members have flushed what was acknowledged before. */
   | { readonly kind: "barrier"; readonly names: string; readonly lsn: Lsn };
@@ -63,7 +63,7 @@ const nobody = 'ANY 1 ("pgherd: no standby")';
 /** The next step (S1 to S4). Pure; `settled` when the record and PostgreSQL are as wanted. */
 export function nextDurabilityStep(facts: DurabilityFacts): DurabilityStep {
   const { record } = facts;
-  const own = record.filter((entry) => entry.token === facts.token && entry.primary === facts.primary);
+  const own = ownEntries(facts);
   const latest = own.at(-1) ?? null;
   const wanted = wantedEntry(facts, latest);
   if (wanted === null) {
@@ -84,6 +84,11 @@ export function nextDurabilityStep(facts: DurabilityFacts): DurabilityStep {
   if (!hasFlushed(goal, facts.standbys, facts.applied.barrier))
     return { kind: "barrier", names, lsn: facts.applied.barrier };
   return { kind: "record", entries: [goal], why: `keeping ${describeEntry(goal)}` };
+}
+
+/** The entries of this holder under this token, in the order they were recorded. */
+function ownEntries(facts: Pick<DurabilityFacts, "record" | "token" | "primary">): DurabilityEntry[] {
+  return facts.record.filter((entry) => entry.token === facts.token && entry.primary === facts.primary);
 }
 
 /** The entry of a new holder for the transaction that makes it one (F4); null = none: what is recorded stays (strict). */
@@ -136,8 +141,7 @@ export function synchronousNames(
 
 /** The names to start or to promote with (P6): from the record, before the first write can be acknowledged. */
 export function namesToStartWith(facts: Omit<DurabilityFacts, "applied">): string {
-  const own = facts.record.filter((entry) => entry.token === facts.token && entry.primary === facts.primary);
-  const latest = own.at(-1);
+  const latest = ownEntries(facts).at(-1);
   if (latest !== undefined) return synchronousNames(latest, facts);
   // Nothing recorded for this token, such as after it was raised (F9): what was recorded before still holds.
   const exposed = facts.record.some((entry) => entry.primary === facts.primary && entry.required === 0);
@@ -159,8 +163,7 @@ export function requiredIn(names: string): number {
 
 /** Whether W of the members of the latest entry of this token have flushed what PostgreSQL had when it took the names (S3, P6). */
 export function isFlushed(facts: DurabilityFacts): boolean {
-  const own = facts.record.filter((entry) => entry.token === facts.token && entry.primary === facts.primary);
-  const latest = own.at(-1);
+  const latest = ownEntries(facts).at(-1);
   return (
     latest !== undefined &&
     facts.applied !== null &&

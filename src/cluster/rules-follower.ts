@@ -1,9 +1,16 @@
 import type { Rule } from "./action.ts";
 import { cloneSource, upstreamFor } from "./candidates.ts";
 import { examineAfterMs } from "./policy.ts";
+import type { LeaseRecord } from "./records.ts";
+import type { View } from "./view.ts";
 
 /** A postmaster needs a moment before it may be told to read its configuration again. */
 const repointAfterMs = 1000;
+
+/** F9: this node has promised a token above the lease's, and connects to nobody until the lease has reached it. */
+function isHeldBack(view: View, lease: LeaseRecord): boolean {
+  return view.promised !== null && view.promised > lease.token;
+}
 
 /** What a node does while another holds a live lease. */
 export const followerRules: readonly Rule[] = [
@@ -34,7 +41,7 @@ export const followerRules: readonly Rule[] = [
     summary: "a stopped node rejoins: as it is, rewound, or copied anew",
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "stopped") return null;
-      if (view.promised !== null && view.promised > view.standing.lease.token)
+      if (isHeldBack(view, view.standing.lease))
         return { action: { kind: "wait" }, why: `token ${view.promised} was promised (F9)` };
       if (view.standing.lease.state !== "serving")
         return { action: { kind: "wait" }, why: `${view.standing.lease.holder} is being promoted` };
@@ -60,7 +67,7 @@ export const followerRules: readonly Rule[] = [
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "running" || view.postgres.streaming)
         return null;
-      if (view.promised !== null && view.promised > view.standing.lease.token) return null;
+      if (isHeldBack(view, view.standing.lease)) return null;
       const leader = view.standing.lease.holder;
       const upstream = upstreamFor(view, leader);
       if (view.standing.lease.state !== "serving" || upstream === null || view.postgres.upstream !== upstream)
@@ -79,7 +86,7 @@ export const followerRules: readonly Rule[] = [
     summary: "a standby follows its upstream",
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "running") return null;
-      if (view.promised !== null && view.promised > view.standing.lease.token)
+      if (isHeldBack(view, view.standing.lease))
         return { action: { kind: "wait" }, why: `token ${view.promised} was promised (F9)` };
       const upstream = upstreamFor(view, view.standing.lease.holder);
       return {
@@ -94,7 +101,7 @@ export const followerRules: readonly Rule[] = [
     summary: "a standby that is starting is pointed at its upstream, which may have the WAL it waits for",
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "starting") return null;
-      if (view.promised !== null && view.promised > view.standing.lease.token) return null;
+      if (isHeldBack(view, view.standing.lease)) return null;
       const { forMs, upstream } = view.postgres;
       const wanted = upstreamFor(view, view.standing.lease.holder);
       if (forMs > repointAfterMs && wanted !== upstream)
