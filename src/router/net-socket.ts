@@ -1,0 +1,272 @@
+import { Socket, type OnReadOpts, type Server, type SocketConstructorOpts } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { WireSocket } from "./wire-socket.ts";
+
+/**
+ * Every plain socket reads into this one buffer: a read and the handling of what came are one synchronous step, so no two
+ * sockets ever need it at once, and ten thousand idle clients cost no buffers.
+ */
+const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
+
+/** Above this many bytes that the kernel has not taken, the other side is not read any more. */
+const highWater = 256 * 1024;
+
+/** After this long without a byte the kernel asks whether the peer is still there; it gives up 10 s later. */
+const keepAliveMs = 30_000;
+
+/** Sizes of the buffers that carry bytes to the kernel. Two, so that a slow reader pins about what it is owed. */
+const smallWrite = 4 * 1024;
+const largeWrite = 64 * 1024;
+let small = Buffer.allocUnsafeSlow(smallWrite);
+let large = Buffer.allocUnsafeSlow(largeWrite);
+
+const nothing = (): void => undefined;
+
+/** What the fast path needs of Node beyond its documented interface. */
+interface Handle {
+  useUserBuffer?: unknown;
+}
+interface SocketInside {
+  _handle: Handle | null;
+  _server: Server | null;
+  server: Server | null;
+}
+
+/** A socket of Node's behind the shape of the router. It can be made a TLS socket in place. */
+export class NetSocket implements WireSocket {
+  onBytes: (buffer: Buffer, length: number) => void = nothing;
+  onEnd: () => void = nothing;
+  onClose: (error: Error | null) => void = nothing;
+  onDrain: () => void = nothing;
+  encrypted = false;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+
+  #socket: Socket;
+  #error: Error | null = null;
+  #closed = false;
+  #paused = true;
+  /** Bytes that were read and given back: they come again before anything else. */
+  #unread: Buffer | null = null;
+  #unreadPlanned = false;
+  readonly #ended = (): void => this.onEnd();
+  readonly #drained = (): void => this.onDrain();
+  readonly #failed = (error: Error): void => void (this.#error ??= error);
+  readonly #gone = (): void => this.#close();
+
+  /** @param readsOwnBuffer the socket calls `receive` itself; otherwise its data events are taken */
+  constructor(socket: Socket, readsOwnBuffer: boolean) {
+    this.#socket = socket;
+    this.remoteAddress = plainAddress(socket.remoteAddress);
+    this.remotePort = socket.remotePort ?? 0;
+    this.localAddress = plainAddress(socket.localAddress);
+    this.localPort = socket.localPort ?? 0;
+    this.#listen(socket, readsOwnBuffer);
+  }
+
+  /** Takes over an accepted socket, made by a server with `pauseOnConnect` and `allowHalfOpen`. */
+  static accept(socket: Socket, fast = true): NetSocket {
+    return (fast ? acceptFast(socket) : null) ?? new NetSocket(socket, false);
+  }
+
+  /** Called by the socket when bytes have come into the shared buffer. */
+  receive(length: number): void {
+    this.onBytes(readBuffer, length);
+  }
+
+  write(buffer: Buffer, offset: number, length: number): boolean {
+    const socket = this.#socket;
+    if (this.#closed || socket.writableEnded) return true;
+    // Only what nobody else may overwrite is handed over: the kernel may take it later than this call.
+    if (this.encrypted || length > largeWrite || socket.writableLength > 0)
+      return socket.write(Buffer.from(buffer.subarray(offset, offset + length)));
+    const carrier = length > smallWrite ? large : small;
+    buffer.copy(carrier, 0, offset, offset + length);
+    const more = socket.write(carrier.subarray(0, length));
+    if (socket.writableLength > 0) {
+      if (carrier === small) small = Buffer.allocUnsafeSlow(smallWrite);
+      else large = Buffer.allocUnsafeSlow(largeWrite);
+    }
+    return more;
+  }
+
+  get queued(): number {
+    return this.#socket.writableLength;
+  }
+
+  get destroyed(): boolean {
+    return this.#closed || this.#socket.destroyed;
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if (this.#unread === null) this.#socket.resume();
+    else this.#planUnread();
+  }
+
+  /** Gives bytes back that were read too early, to whoever takes the socket over; they are copied. */
+  unread(bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    this.#unread = Buffer.concat(this.#unread === null ? [bytes] : [bytes, this.#unread]);
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  destroy(reset = false): void {
+    if (reset && !this.encrypted && this.remotePort !== 0) this.#socket.resetAndDestroy();
+    else this.#socket.destroy();
+  }
+
+  /**
+   * Lets `upgrade` make a TLS socket of this one and goes on with that. Bytes given back are read by the TLS layer.
+   * @throws {Error} what the handshake failed with; the socket is gone then
+   */
+  async secure(upgrade: (plain: Socket) => Promise<TLSSocket>): Promise<TLSSocket> {
+    const plain = this.#socket;
+    if (this.#unread !== null) plain.unshift(this.#unread);
+    this.#unread = null;
+    // From here on the TLS layer reads; what it is told of the end of the connection comes from itself.
+    plain.off("end", this.#ended);
+    plain.off("drain", this.#drained);
+    const secured = await upgrade(plain);
+    plain.off("close", this.#gone);
+    this.#socket = secured;
+    this.encrypted = true;
+    this.#listen(secured, false);
+    if (secured.destroyed) queueMicrotask(() => this.#close());
+    return secured;
+  }
+
+  #listen(socket: Socket, readsOwnBuffer: boolean): void {
+    if (!readsOwnBuffer) socket.on("data", (chunk: Buffer) => this.onBytes(chunk, chunk.length));
+    socket.pause();
+    socket.on("end", this.#ended);
+    socket.on("drain", this.#drained);
+    socket.on("error", this.#failed);
+    socket.on("close", this.#gone);
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.onClose(this.#error);
+  }
+
+  #planUnread(): void {
+    if (this.#unreadPlanned) return;
+    this.#unreadPlanned = true;
+    // Not within resume(): the caller is not ready for bytes before it returns.
+    process.nextTick(() => {
+      this.#unreadPlanned = false;
+      const bytes = this.#unread;
+      if (bytes === null || this.#paused || this.destroyed) return;
+      this.#unread = null;
+      this.onBytes(bytes, bytes.length);
+      this.#readOn();
+    });
+  }
+
+  /** The handler may have stopped the reads, or given bytes back again. */
+  #readOn(): void {
+    if (!this.#paused && !this.destroyed) this.resume();
+  }
+}
+
+/** An IPv4 address that a socket of both families shows as ::ffff:1.2.3.4 is IPv4; "" = a unix socket. */
+function plainAddress(address: string | undefined): string {
+  return address?.startsWith("::ffff:") === true ? address.slice(7) : (address ?? "");
+}
+
+/**
+ * Node offers reads into a buffer of ours (`onread`) only to sockets that connect. An accepted one is therefore wrapped
+ * again around the same handle. Not documented, so it is looked at before it is used.
+ * @returns null = this Node has not what it takes
+ */
+function acceptFast(accepted: Socket): NetSocket | null {
+  const inside = accepted as unknown as SocketInside;
+  const handle = inside._handle;
+  if (typeof handle?.useUserBuffer !== "function" || !("_server" in inside)) return null;
+  const holder: { wire: NetSocket | null } = { wire: null };
+  const socket = new Socket({
+    handle,
+    manualStart: true,
+    allowHalfOpen: true,
+    highWaterMark: highWater,
+    onread: receiver(holder),
+  } as SocketConstructorOpts);
+  // The server counts the connection until the socket that has its handle is gone.
+  const again = socket as unknown as SocketInside;
+  again.server = inside.server;
+  again._server = inside._server;
+  inside._server = null;
+  inside._handle = null;
+  return (holder.wire = new NetSocket(socket, true));
+}
+
+/** How a socket reads into the shared buffer; `holder` is filled once the socket is wrapped. */
+function receiver(holder: { wire: NetSocket | null }): OnReadOpts {
+  return {
+    buffer: readBuffer,
+    callback: (length) => {
+      holder.wire?.receive(length);
+      return true;
+    },
+  };
+}
+
+/** Where to connect: a host and port, or a unix socket. */
+export type SocketTarget = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/**
+ * Connects.
+ * @throws {Error} Node's own, with its code (ECONNREFUSED, ...); the reason of the signal when it aborted
+ */
+export function connectSocket(target: SocketTarget, signal: AbortSignal): Promise<NetSocket> {
+  return new Promise((resolve, reject) => {
+    const holder: { wire: NetSocket | null } = { wire: null };
+    const socket = new Socket({
+      allowHalfOpen: true,
+      highWaterMark: highWater,
+      onread: receiver(holder),
+    } as SocketConstructorOpts);
+    socket.pause();
+    const fail = (error: Error): void => {
+      signal.removeEventListener("abort", abort);
+      socket.destroy();
+      reject(error);
+    };
+    const abort = (): void => fail(new Error("The connection was not made in time."));
+    socket.once("error", fail);
+    socket.once("connect", () => {
+      signal.removeEventListener("abort", abort);
+      socket.removeListener("error", fail);
+      socket.setNoDelay(true);
+      socket.setKeepAlive(true, keepAliveMs);
+      resolve((holder.wire = new NetSocket(socket, true)));
+    });
+    if (signal.aborted) {
+      abort();
+      return;
+    }
+    signal.addEventListener("abort", abort, { once: true });
+    socket.connect("path" in target ? { path: target.path } : { host: target.host, port: target.port });
+  });
+}
+
+/** Options a server needs so that its sockets can be taken over. */
+export const serverOptions = {
+  pauseOnConnect: true,
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: keepAliveMs,
+} as const;
