@@ -204,3 +204,83 @@ export interface MoveOutcome {
   readonly message: string;
   readonly at: WallTime;
 }
+
+/**
+ * A planned move as the routers are told of it (`pgherd/gate`): written by the holder alone, gone when the move is over. One
+ * whose token is below the highest seen is void, and so is one that is older than its drain allows.
+ */
+export interface GateOrder {
+  /** New for each move. */
+  readonly id: string;
+  readonly from: NodeName;
+  readonly to: NodeName;
+  /** Of the holder that wrote it. */
+  readonly token: FencingToken;
+  /** warm: connect and prepare on `to`, clients go on. hold: clients are held at their next movable point. */
+  readonly phase: "warm" | "hold";
+  /** What happens to sessions inside a transaction when the time is used up: the move is given up, or they are cancelled. */
+  readonly stragglers: "abort" | "cancel";
+  /** How long the hold may wait for transactions to end. */
+  readonly drainMs: number;
+  readonly at: WallTime;
+}
+
+/** What a router says of itself (`pgherd/routers/<name>`): every two seconds, and at once when its answer to a gate changes. */
+export interface RouterRecord {
+  readonly name: string;
+  /** Identity of the running process. */
+  readonly routerId: string;
+  /** Grows with every write: whoever sees it grow knows that the router lives. */
+  readonly sequence: number;
+  readonly version: string;
+  readonly host: string;
+  readonly listeners: readonly RouterListener[];
+  /** Its console; null = none. */
+  readonly admin: { readonly address: string; readonly port: number } | null;
+  /** Its own HTTP paths, as a URL without a closing slash; null = none. */
+  readonly apiUrl?: string | null | undefined;
+  readonly sessions: number;
+  /** Sessions that a move would cut, by reason, with up to 20 examples in all. */
+  readonly pinned: readonly PinnedSessions[];
+  readonly detached: readonly NodeName[];
+  /** How it stands with the gate it last saw; null = there is none. */
+  readonly gate: GateAnswer | null;
+  readonly writtenAt: WallTime;
+}
+
+export interface RouterListener {
+  readonly name: string;
+  readonly target: "primary" | "standby" | "any";
+  readonly address: string;
+  readonly port: number;
+  readonly path: "session" | "stream" | "kernel";
+}
+
+/** Sessions a move would cut for one reason. */
+export interface PinnedSessions {
+  readonly reason: string;
+  readonly count: number;
+  readonly examples: readonly PinnedExample[];
+}
+
+export interface PinnedExample {
+  readonly user: string;
+  readonly database: string;
+  readonly application: string;
+  readonly address: string;
+}
+
+/** A router's answer to one phase of a gate. */
+export interface GateAnswer {
+  readonly id: string;
+  readonly phase: "warm" | "hold";
+  readonly state: "working" | "done" | "failed";
+  /** Sessions that will be carried. */
+  readonly ready: number;
+  /** Sessions that will be cut. */
+  readonly pinned: number;
+  /** Sessions still inside a transaction or a statement. */
+  readonly busy: number;
+  /** Why it failed; null otherwise. */
+  readonly message: string | null;
+}
