@@ -137,8 +137,15 @@ async function measureStopBudget(session) {
   const { pgherd, rounds, signal } = session;
   const values = [];
   for (let round = 0; round < rounds; round += 1) {
-    const leader = await pgherd.well();
-    await bench(session, pgherd.connection(leader), ["-i", "-q", "-s", `${scale}`]);
+    // An agent that was frozen may tell of its old leadership for a moment longer.
+    const leader = await waitFor("a leader that takes the tables", { limitMs: 60_000, signal }, async () => {
+      const node = await pgherd.well();
+      const filled = bench(session, pgherd.connection(node), ["-i", "-q", "-s", `${scale}`]);
+      return filled.then(
+        () => node,
+        () => null,
+      );
+    });
     const load = bench(session, pgherd.connection(leader), ["-n", "-N", "-c", "16", "-T", "60"]).catch(
       () => "",
     );
