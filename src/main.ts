@@ -18,6 +18,11 @@ switch (command) {
     await guardMain(process.argv.slice(3));
     break;
   }
+  case "vip-guard": {
+    const { vipGuardMain } = await import("./main-vip-guard.ts");
+    process.exitCode = await vipGuardMain();
+    break;
+  }
   default: {
     const { runCliProcess } = await import("./cli/run-process.ts");
     await runCliProcess(process.argv.slice(2));

@@ -16,8 +16,11 @@ export interface DcsPorts {
   readonly endpoints?: readonly string[];
 }
 
-/** Opens the store that a node file names. @throws Fault CONFIG_UNREADABLE */
-export async function openDcs(config: NodeConfig, ports: DcsPorts): Promise<Dcs> {
+/** What leads to a cluster's keys. */
+export type StoreNames = Pick<NodeConfig, "cluster" | "namespace" | "dcs">;
+
+/** Opens the store that a file of a node or of a router names. @throws Fault CONFIG_UNREADABLE */
+export async function openDcs(config: StoreNames, ports: DcsPorts): Promise<Dcs> {
   const { dcs } = config;
   return createEtcdDcs({
     endpoints: ports.endpoints ?? dcs.endpoints,

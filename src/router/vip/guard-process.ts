@@ -1,0 +1,79 @@
+import type { Readable, Writable } from "node:stream";
+import { openDcs } from "../../dcs/open.ts";
+import type { Clock } from "../../system/clock.ts";
+import type { Timers } from "../../system/timers.ts";
+import { hostTools } from "../host/tool.ts";
+import { hostAddress } from "./host-address.ts";
+import { VipGuard } from "./guard.ts";
+import { lineReader, parseOpening, parseOrder, type GuardAnswer } from "./guard-protocol.ts";
+
+/** What the guard process has of its surroundings. */
+export interface GuardProcessPorts {
+  readonly input: Readable;
+  readonly output: Writable;
+  /** Lines of the log, as JSON. */
+  readonly errors: Writable;
+  readonly clock: Clock;
+  readonly timers: Timers;
+}
+
+/** Serves one router until its end of the pipe closes; resolves when there is nothing left to give up. */
+export async function runVipGuard({
+  input,
+  output,
+  errors,
+  clock,
+  timers,
+}: GuardProcessPorts): Promise<void> {
+  const log = (event: string, fields: Readonly<Record<string, unknown>>): void => {
+    errors.write(`${JSON.stringify({ time: clock.wall(), level: "warn", event, ...fields })}\n`);
+  };
+  // A router that died reads nothing any more.
+  for (const stream of [output, errors]) stream.on("error", () => undefined);
+  const answer = (each: GuardAnswer): void => void output.write(`${JSON.stringify(each)}\n`);
+  let opening: Promise<{ guard: VipGuard; close: () => Promise<void> }> | null = null;
+  let ended = false;
+
+  const open = async (line: string): Promise<{ guard: VipGuard; close: () => Promise<void> }> => {
+    const order = parseOpening(line);
+    if (order === null) throw new Error("The guard of virtual addresses is started by a router.");
+    const dcs = await openDcs(order, { clock, timers });
+    const ports = { tool: hostTools(timers), clock, timers, log };
+    const guard = new VipGuard({
+      addresses: new Map(order.vips.map((vip) => [vip.name, hostAddress(vip, ports)])),
+      routerId: order.routerId,
+      lockMs: Math.max(...order.vips.map(({ lockMs }) => lockMs)),
+      dcs,
+      clock,
+      timers,
+      answer,
+      log,
+    });
+    guard.open();
+    return { guard, close: () => dcs.close() };
+  };
+  const read = lineReader((line) => {
+    if (opening === null) {
+      opening = open(line);
+      return;
+    }
+    const order = parseOrder(line);
+    if (order?.kind === "end") ended = true;
+    else if (order !== null) void opening.then(({ guard }) => guard.hear(order));
+  });
+  await new Promise<void>((resolve) => {
+    input.on("data", (chunk: Buffer) => {
+      read(chunk);
+      if (ended) resolve();
+    });
+    input.once("close", () => resolve());
+    input.once("error", () => resolve());
+  });
+  const { guard, close } = await ((opening as Promise<{
+    guard: VipGuard;
+    close: () => Promise<void>;
+  }> | null) ?? Promise.reject(new Error("The guard of virtual addresses is started by a router.")));
+  if (ended) guard.close();
+  else await guard.orphaned();
+  await close();
+}

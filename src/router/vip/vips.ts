@@ -1,0 +1,144 @@
+import { networkInterfaces } from "node:os";
+import type { RouterSettings, VipSettings } from "../../config/router-config.ts";
+import type { Dcs } from "../../dcs/dcs.ts";
+import type { Clock } from "../../system/clock.ts";
+import type { Random } from "../../system/random.ts";
+import type { Timers } from "../../system/timers.ts";
+import { requireHost } from "../host/capabilities.ts";
+import { hostTools } from "../host/tool.ts";
+import type { Topology, TopologyFeed } from "../topology.ts";
+import { VipBook } from "./book.ts";
+import { VipGuardClient } from "./guard-client.ts";
+import { hostAddress } from "./host-address.ts";
+import { VipKeeper, type VipView } from "./keeper.ts";
+import { VipNotifier } from "./notify.ts";
+
+export interface VipsOptions {
+  readonly settings: RouterSettings;
+  readonly feed: TopologyFeed;
+  readonly dcs: Dcs;
+  /** Starts the guard process (`src/main-vip-guard.ts`). */
+  readonly guardCommand: readonly string[];
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly log: (
+    level: "info" | "warn" | "error",
+    event: string,
+    fields?: Readonly<Record<string, unknown>>,
+  ) => void;
+  /** Why the router cannot serve clients now (no topology, a listener that failed); null = it can. */
+  readonly unhealthy: () => string | null;
+}
+
+/** The virtual addresses of a running router. */
+export interface Vips {
+  view(): readonly VipView[];
+  /** Something that `unhealthy` tells of has changed. */
+  wake(): void;
+  /** Gives every address up in order. */
+  close(): Promise<void>;
+}
+
+/**
+ * Begins to hold, or to be ready for, every virtual address of the router's file.
+ * @throws Fault CAPABILITY_MISSING, TOOL_MISSING
+ */
+export function startVips(options: VipsOptions): Vips {
+  const { settings, feed, dcs, clock, timers, random } = options;
+  if (settings.vips.length === 0)
+    return { view: () => [], wake: () => undefined, close: () => Promise.resolve() };
+  for (const vip of settings.vips) requireVipHost(vip);
+  const log = (
+    level: "info" | "warn" | "error",
+    event: string,
+    fields: Readonly<Record<string, unknown>>,
+  ): void => options.log(level, event, fields);
+  const tool = hostTools(timers);
+  const routerId = random.uuid();
+  const wake = (): void => {
+    for (const { keeper } of keepers) keeper.wake();
+  };
+  const { cluster, namespace, router } = settings;
+  const guard = new VipGuardClient({
+    command: options.guardCommand,
+    order: { kind: "open", cluster, namespace, dcs: settings.dcs, routerId, vips: settings.vips },
+    clock,
+    timers,
+    log,
+    onReady: wake,
+  });
+  const keepers = settings.vips.map((vip) => {
+    const book = new VipBook(vip.name, vip.address, router, clock);
+    const own = hostAddress(vip, {
+      tool,
+      clock,
+      timers,
+      log: (event, fields) => log("warn", event, fields),
+    });
+    const keeper = new VipKeeper({
+      settings: vip,
+      router,
+      routerId,
+      dcs,
+      book,
+      address: guard.address(vip.name, own),
+      unfit: () => {
+        if (!guard.ready) return "the guard of the addresses is starting";
+        return (
+          options.unhealthy() ?? (vip.bind === "leader" ? notOnLeader(settings, vip, feed.current()) : null)
+        );
+      },
+      notifier: new VipNotifier(vip, {
+        tool,
+        router,
+        cluster,
+        log: (event, fields) => log("warn", event, fields),
+      }),
+      clock,
+      timers,
+      log,
+    });
+    return { book, keeper };
+  });
+  guard.open();
+  const watch = dcs.watch((event) => {
+    for (const { book, keeper } of keepers) if (book.hear(event)) keeper.wake();
+  });
+  const unsubscribe = feed.subscribe((now, before) => {
+    if (now.primary?.token !== before.primary?.token || now.primary?.node !== before.primary?.node) wake();
+  });
+  wake();
+  return {
+    view: () => keepers.map(({ keeper }) => keeper.view()),
+    wake,
+    async close() {
+      unsubscribe();
+      await Promise.all(keepers.map(({ keeper }) => keeper.close()));
+      watch.close();
+      await guard.close();
+    },
+  };
+}
+
+function requireVipHost(vip: VipSettings): void {
+  if (vip.commands !== null) return;
+  const ipv6 = vip.address.includes(":");
+  requireHost({
+    what: `The virtual address ${vip.address}`,
+    capabilities: ["CAP_NET_ADMIN", "CAP_NET_RAW"],
+    tools: ["ip", "ss", ipv6 ? "ndisc6" : "arping"],
+  });
+}
+
+/** Why an address that follows the leader may not be here; null = the primary is on this host. */
+function notOnLeader(settings: RouterSettings, vip: VipSettings, { primary }: Topology): string | null {
+  if (primary === null) return "no primary is known";
+  const here = vip.node === null ? isThisHost(settings.address, primary.host) : vip.node === primary.node;
+  return here ? null : `the primary is on ${primary.node}`;
+}
+
+function isThisHost(own: string, host: string): boolean {
+  if (host === own) return true;
+  return Object.values(networkInterfaces()).some((each) => each?.some(({ address }) => address === host));
+}
