@@ -6,8 +6,11 @@ import { capture, processesIn, waitFor } from "./processes.mjs";
 
 const program = [process.execPath, join(root, "bin/pgherd")];
 
-/** Starts a demo of three nodes in a directory of its own. */
-export async function startPgherd({ dir, ttl, signal }) {
+/**
+ * Starts a demo of three nodes in a directory of its own. `set`: `key=value` of cluster settings.
+ * @param {{dir: string, ttl: number, signal: AbortSignal, set?: string[], count?: number}} given
+ */
+export async function startPgherd({ dir, ttl, signal, set = [], count = 3 }) {
   const demoDir = join(dir, "pgherd");
   // The command line remembers the last demo there: the user's own memory of one is left alone.
   const env = { XDG_STATE_HOME: join(dir, "state") };
@@ -18,9 +21,13 @@ export async function startPgherd({ dir, ttl, signal }) {
     await capture([...program, "demo", "down", "--dir", demoDir], { env, limitMs: 60_000 });
   };
 
-  say("pgherd: starting three nodes");
+  say(`pgherd: starting a cluster of ${count}`);
+  const settings = set.flatMap((each) => ["--set", each]);
   const demo = await capture(
-    [...program, "demo", "up", "--dir", demoDir, "--nodes", "3", "--ttl", `${ttl}`, "--json"],
+    [
+      ...[...program, "demo", "up", "--dir", demoDir, "--nodes", `${count}`, "--ttl", `${ttl}`, "--json"],
+      ...settings,
+    ],
     {
       signal,
       env,

@@ -40,13 +40,16 @@ export async function waitFor(what, { limitMs, everyMs = 50, signal }, look) {
   }
 }
 
-/** Runs a program to its end and returns what it printed. It is ended when the measurement is interrupted. */
-export function capture(argv, { signal, env, limitMs = 240_000, onError } = {}) {
+/**
+ * Runs a program to its end and returns what it printed. It is ended when the measurement is interrupted.
+ * `input`, `output`: descriptors to read from and to print to instead.
+ */
+export function capture(argv, { signal, env, limitMs = 240_000, onError, input, output: to } = {}) {
   return new Promise((resolve, reject) => {
     // A group of its own: Ctrl-C on the terminal reaches the measurement alone, which then ends what it started in order.
     const child = spawn(argv[0], argv.slice(1), {
       detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [input ?? "ignore", to ?? "pipe", "pipe"],
       env: { ...process.env, ...env },
     });
     let output = "";
@@ -55,7 +58,7 @@ export function capture(argv, { signal, env, limitMs = 240_000, onError } = {}) 
     const limit = setTimeout(() => child.kill("SIGKILL"), limitMs);
     signal?.addEventListener("abort", stop, { once: true });
     if (signal?.aborted) stop();
-    child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+    child.stdout?.setEncoding("utf8").on("data", (text) => (output += text));
     child.stderr.setEncoding("utf8").on("data", (text) => {
       errors = (errors + text).slice(-4000);
       onError?.(text);
@@ -129,14 +132,55 @@ export async function killAllIn(dir) {
 /** A process's CPU time so far and its resident memory, or null when it is gone. */
 export function usage(pid) {
   try {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-      .replace(/^.*\) /s, "")
-      .split(" ");
+    const fields = statFields(pid);
+    if (fields === null) return null;
     const resident = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
     // User and system time in clock ticks, of which Linux shows 100 a second.
     return { cpuMs: (Number(fields[11]) + Number(fields[12])) * 10, residentKb: Number(resident?.[1] ?? 0) };
   } catch {
     return null;
+  }
+}
+
+/**
+ * What a process and all its descendants have used: CPU time in ms, children that have ended and been waited for
+ * included, and their memory in kB, with shared pages divided among those that share them.
+ */
+export function familyUsage(root) {
+  const parents = new Map();
+  for (const name of readdirSync("/proc").filter((each) => /^\d+$/.test(each))) {
+    const fields = statFields(Number(name));
+    if (fields !== null) parents.set(Number(name), Number(fields[1]));
+  }
+  const family = [root];
+  for (const member of family) for (const [pid, parent] of parents) if (parent === member) family.push(pid);
+  let cpuMs = 0;
+  let memoryKb = 0;
+  for (const pid of family) {
+    const fields = statFields(pid);
+    if (fields === null) continue;
+    cpuMs += fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks) * 10, 0);
+    memoryKb += proportionalKb(pid);
+  }
+  return { cpuMs, memoryKb };
+}
+
+/** The fields of /proc/PID/stat behind the name, the state first; null when there is no such process. */
+function statFields(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, "latin1")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+  } catch {
+    return null;
+  }
+}
+
+function proportionalKb(pid) {
+  try {
+    return Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1] ?? 0);
+  } catch {
+    return 0;
   }
 }
 

@@ -51,11 +51,40 @@ function hasFaketime() {
   return places.some(({ name }) => existsSync(join("/usr/lib", name, "faketime/libfaketime.so.1")));
 }
 
+/** A module of Debian's Python, which has no program of its own. */
+function pythonModule(name, packages) {
+  const place = "/usr/lib/python3/dist-packages";
+  return { what: `Python's ${name}`, packages, present: () => existsSync(join(place, name)) };
+}
+
+/** The other connection proxies, by the names that `npm run bench:router -- --peer` takes. */
+const peerRequirements = {
+  haproxy: program("haproxy", ["haproxy"]),
+  pgbouncer: program("pgbouncer", ["pgbouncer"]),
+  pgpool: program("pgpool", ["pgpool2"]),
+};
+
+/** The drivers that the tests drive beside node-postgres; a JRE has no compiler, so Debian's ecj comes with it. */
+const driverRequirements = [
+  program("psql", ["postgresql-client"]),
+  // Debian's own: another Python on the path does not find Debian's modules.
+  { what: "python3", packages: ["python3"], present: () => existsSync("/usr/bin/python3") },
+  pythonModule("psycopg", ["python3-psycopg"]),
+  program("java", ["default-jre-headless"]),
+  program("ecj", ["ecj"]),
+  {
+    what: "pgjdbc",
+    packages: ["libpostgresql-jdbc-java"],
+    present: () => existsSync("/usr/share/java/postgresql.jar"),
+  },
+];
+
 /**
- * Everything needed to run pgherd; with `tests` also what only the tests drive; with `hosts` what makes hosts of namespaces.
+ * Everything needed to run pgherd; with `tests` also what only the tests drive; with `hosts` what makes hosts of
+ * namespaces; with `peers` the proxies of these names.
  * @returns {Requirement[]}
  */
-export function requirements({ tests, hosts = false }) {
+export function requirements({ tests, hosts = false, peers = [] }) {
   const list = [
     {
       what: `PostgreSQL ${oldestPostgres} or newer`,
@@ -76,7 +105,9 @@ export function requirements({ tests, hosts = false }) {
       program("haproxy", ["haproxy"]),
       program("patronictl", ["patroni", "python3-etcd"]),
       program("openssl", ["openssl"]),
+      ...driverRequirements,
     );
+  for (const peer of peers) list.push(peerRequirements[peer]);
   if (hosts)
     list.push(
       program("ip", ["iproute2"]),

@@ -8,9 +8,9 @@ import { requirements } from "./requirements.mjs";
 import { isProgram, root, run, say } from "./run.mjs";
 
 /** @returns whether everything is there now; what is missing has been said */
-export async function setUp({ tests, hosts = false, machine = true, build = true }) {
+export async function setUp({ tests, hosts = false, peers = [], machine = true, build = true }) {
   if (!nodeIsNewEnough()) return false;
-  if (machine && !(await setUpMachine({ tests, hosts }))) return false;
+  if (machine && !(await setUpMachine({ tests, hosts, peers }))) return false;
   return (await setUpPackages()) && (!build || (await setUpBuild()));
 }
 

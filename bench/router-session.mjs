@@ -1,0 +1,162 @@
+// One whole measurement of the router: starts the cluster, the routers and the peers, goes through the cases, prints, and
+// leaves nothing behind.
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { say } from "../scripts/run.mjs";
+import { startPgherd } from "./pgherd-system.mjs";
+import { measureIdleClients, measureStorm, stormClients } from "./router-crowd.mjs";
+import { measureCopy, measurePgbench, prepareLoad } from "./router-load.mjs";
+import { measurePostmaster, measureSwitchover } from "./router-moves.mjs";
+import { startPeer, systemsOf } from "./router-peers.mjs";
+import { reportLines, rowsOf, unrest, verdictsOf } from "./router-report.mjs";
+import { direct, startRouter, verifierOf } from "./router-systems.mjs";
+
+const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
+const loadCases = ["reads", "writes", "connect", "copy"];
+const moveCases = ["switchover", "postmaster"];
+const crowdCases = ["idle", "storm"];
+/** Of the server that the load goes to; more than the clients of any case, with pgpool's spare children. */
+const connections = 400;
+
+/** Measures what was asked for. @returns the exit code */
+export async function runRouterSession(options) {
+  const interrupt = new AbortController();
+  let code = 0;
+  for (const [name, exitCode] of Object.entries(exitCodes))
+    process.on(name, () => {
+      if (interrupt.signal.aborted) return;
+      say(`\n${name}: stopping everything that was started`);
+      code = exitCode;
+      interrupt.abort(new Error("interrupted"));
+    });
+  // As root the servers run as another user, who must be able to reach this directory.
+  const dir = mkdtempSync(join(process.getuid() === 0 ? "/var/tmp" : tmpdir(), "pgherd-bench-"));
+  chmodSync(dir, 0o755);
+  const session = { ...options, dir, signal: interrupt.signal, started: [], samples: [], missing: [] };
+  try {
+    const wants = (names) => names.some((name) => options.only.includes(name));
+    if (wants([...loadCases, ...moveCases])) await measureCluster(session);
+    if (wants(crowdCases)) await measureCrowds(session);
+  } catch (error) {
+    if (!interrupt.signal.aborted) {
+      say(`The measurement failed: ${error.stack}`);
+      code = 1;
+    }
+  }
+  const clean = await stopAll(session);
+  if (clean) rmSync(dir, { recursive: true, force: true });
+  else code ||= 1;
+  print(session);
+  return code;
+}
+
+function print(session) {
+  const rows = rowsOf(session.samples);
+  const verdicts = verdictsOf(rows);
+  const percent = unrest(rows);
+  if (session.json)
+    console.log(
+      JSON.stringify({ rows, verdicts, unrestPercent: percent, missing: session.missing }, null, 2),
+    );
+  else if (rows.length > 0) console.log(reportLines(rows, verdicts).join("\n"));
+  for (const line of session.missing) say(line);
+  if (percent !== null && percent > 10)
+    say(`The server's own rates lay up to ${percent.toFixed(0)} % apart: this machine was not quiet.`);
+}
+
+/** Ends everything, the last started first. @returns whether nothing is left */
+async function stopAll(session) {
+  let clean = true;
+  for (const system of session.started.splice(0).reverse())
+    await system.down().catch((error) => {
+      clean = false;
+      say(`${system.name} could not be stopped; see ${session.dir}: ${error.message}`);
+    });
+  return clean;
+}
+
+/** From here on it is stopped with the session, whatever fails. */
+function include(session, system) {
+  session.started.push(system);
+  return system;
+}
+
+/** A router of one of our paths; undefined = this path is not there, which has been said. */
+async function includeRouter(session, given) {
+  const found = await startRouter({ dir: session.dir, signal: session.signal, ...given });
+  if (typeof found !== "string") return include(session, found);
+  const line = `pgherd ${given.path} NOT MEASURED: ${found}`;
+  say(line);
+  session.missing.push(line);
+  return undefined;
+}
+
+/** Peers and routers before a cluster, those that were asked for. */
+async function includeAll(session, { pgherd, dir, server, clients, paths, peers }) {
+  const superuser = superuserOf(dir);
+  const verifier = await verifierOf(server, superuser, server.user);
+  const systems = [];
+  for (const path of paths)
+    systems.push(await includeRouter(session, { path, server, etcd: pgherd.etcd, clients }));
+  for (const peer of peers) {
+    const given = { server, verifier, clients, dir: session.dir, signal: session.signal };
+    systems.push(include(session, await startPeer(peer, given)));
+  }
+  return systems.filter((system) => system !== undefined);
+}
+
+const superuserOf = (dir) => {
+  const file = join(dir, "pgherd/db1/state/secrets.json");
+  const { username: user, password } = JSON.parse(readFileSync(file, "utf8")).superuser;
+  return { user, password };
+};
+
+/** The cases that want a cluster of three nodes: what a router costs, and what it does when the primary moves. */
+async function measureCluster(session) {
+  const { dir, signal, only } = session;
+  const set = [`postgresql.parameters.max_connections=${connections}`];
+  const pgherd = include(session, await startPgherd({ dir, ttl: 5, signal, set }));
+  const server = pgherd.connection(await pgherd.well());
+  await prepareLoad(session, server);
+  if (loadCases.some((name) => only.includes(name))) {
+    const systems = await includeAll(session, {
+      ...{ pgherd, dir, server, paths: session.paths },
+      clients: Math.max(...session.clients),
+      peers: session.peers.flatMap(systemsOf),
+    });
+    const all = [direct(server), ...systems];
+    for (const name of ["reads", "writes", "connect"])
+      if (only.includes(name)) session.samples.push(...(await measurePgbench(session, name, all)));
+    if (only.includes("copy")) session.samples.push(...(await measureCopy(session, all)));
+    for (const system of systems.reverse()) await system.down();
+  }
+  if (moveCases.some((name) => only.includes(name))) {
+    const router = await includeRouter(session, { path: "session", server, etcd: pgherd.etcd, clients: 200 });
+    const moved = { ...session, pgherd };
+    if (router !== undefined && only.includes("switchover"))
+      session.samples.push(...(await measureSwitchover(moved, router)));
+    if (router !== undefined && only.includes("postmaster"))
+      session.samples.push(...(await measurePostmaster(moved, router)));
+  }
+  await stopAll(session);
+}
+
+/** The cases with many clients: one server of its own, so large that each of them gets a backend. */
+async function measureCrowds(session) {
+  const clients = Math.max(session.only.includes("idle") ? session.idle : 0, stormClients) + 200;
+  const dir = join(session.dir, "crowd");
+  mkdirSync(dir, { mode: 0o755 });
+  const set = [`postgresql.parameters.max_connections=${clients + 300}`];
+  const pgherd = include(session, await startPgherd({ dir, ttl: 5, signal: session.signal, set, count: 1 }));
+  const server = pgherd.connection(await pgherd.well());
+  const crowd = { ...session, crowdServer: { host: server.host, port: server.port } };
+  // pgpool has a process for each client: thousands of them are not what it is for.
+  const peers = session.peers.filter((peer) => peer !== "pgpool");
+  const paths = session.paths.filter((path) => path !== "kernel");
+  const systems = await includeAll(session, { pgherd, dir, server, clients, paths, peers });
+  if (session.only.includes("storm"))
+    session.samples.push(...(await measureStorm(crowd, [direct(server), ...systems])));
+  if (session.only.includes("idle")) session.samples.push(...(await measureIdleClients(crowd, systems)));
+  await stopAll(session);
+}
