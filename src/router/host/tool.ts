@@ -7,6 +7,8 @@ export interface ToolOptions {
   readonly timeoutMs: number;
   /** Written to its standard input. */
   readonly input?: string;
+  /** Kept of each output at most; 256 kB where nothing is said. */
+  readonly outputBytes?: number;
   /** Added to this process's environment. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -27,7 +29,7 @@ export type RunTool = (
   options: Omit<ToolOptions, "timers">,
 ) => Promise<ToolResult>;
 
-const outputBytes = 262_144;
+const defaultOutputBytes = 262_144;
 /** Where the administrator's programs are; a service's PATH may lack them. */
 const administrators = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
@@ -57,8 +59,8 @@ function runTool(program: string, args: readonly string[], options: ToolOptions)
       child.stdout.destroy();
       child.stderr.destroy();
     });
-    const stdout = collect(child.stdout);
-    const stderr = collect(child.stderr);
+    const stdout = collect(child.stdout, options.outputBytes);
+    const stderr = collect(child.stderr, options.outputBytes);
     child.once("error", (error) => {
       timer.cancel();
       reject(missingTool(program, error.message));
@@ -72,10 +74,10 @@ function runTool(program: string, args: readonly string[], options: ToolOptions)
   });
 }
 
-function collect(stream: NodeJS.ReadableStream): () => string {
+function collect(stream: NodeJS.ReadableStream, limit = defaultOutputBytes): () => string {
   let kept = "";
   stream.on("data", (chunk: Buffer) => {
-    if (kept.length < outputBytes) kept += chunk.toString("utf8").slice(0, outputBytes - kept.length);
+    if (kept.length < limit) kept += chunk.toString("utf8").slice(0, limit - kept.length);
   });
   return () => kept;
 }

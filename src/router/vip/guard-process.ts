@@ -17,6 +17,11 @@ export interface GuardProcessPorts {
   readonly timers: Timers;
 }
 
+interface Opened {
+  readonly guard: VipGuard;
+  readonly close: () => Promise<void>;
+}
+
 /** Serves one router until its end of the pipe closes; resolves when there is nothing left to give up. */
 export async function runVipGuard({
   input,
@@ -31,10 +36,11 @@ export async function runVipGuard({
   // A router that died reads nothing any more.
   for (const stream of [output, errors]) stream.on("error", () => undefined);
   const answer = (each: GuardAnswer): void => void output.write(`${JSON.stringify(each)}\n`);
-  let opening: Promise<{ guard: VipGuard; close: () => Promise<void> }> | null = null;
+  const opening: { promise: Promise<Opened | null> } = { promise: Promise.resolve(null) };
+  let isOpen = false;
   let ended = false;
 
-  const open = async (line: string): Promise<{ guard: VipGuard; close: () => Promise<void> }> => {
+  const open = async (line: string): Promise<Opened> => {
     const order = parseOpening(line);
     if (order === null) throw new Error("The guard of virtual addresses is started by a router.");
     const dcs = await openDcs(order, { clock, timers });
@@ -53,13 +59,14 @@ export async function runVipGuard({
     return { guard, close: () => dcs.close() };
   };
   const read = lineReader((line) => {
-    if (opening === null) {
-      opening = open(line);
+    if (!isOpen) {
+      isOpen = true;
+      opening.promise = open(line);
       return;
     }
     const order = parseOrder(line);
     if (order?.kind === "end") ended = true;
-    else if (order !== null) void opening.then(({ guard }) => guard.hear(order));
+    else if (order !== null) void opening.promise.then((opened) => opened?.guard.hear(order));
   });
   await new Promise<void>((resolve) => {
     input.on("data", (chunk: Buffer) => {
@@ -69,10 +76,9 @@ export async function runVipGuard({
     input.once("close", () => resolve());
     input.once("error", () => resolve());
   });
-  const { guard, close } = await ((opening as Promise<{
-    guard: VipGuard;
-    close: () => Promise<void>;
-  }> | null) ?? Promise.reject(new Error("The guard of virtual addresses is started by a router.")));
+  const opened = await opening.promise;
+  if (opened === null) throw new Error("The guard of virtual addresses is started by a router.");
+  const { guard, close } = opened;
   if (ended) guard.close();
   else await guard.orphaned();
   await close();

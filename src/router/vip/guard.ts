@@ -142,7 +142,7 @@ export class VipGuard {
     const begun = clock.now();
     let removed = false;
     // What could not be removed is not released: the kernel's lifetime ends it, and the lock runs out after that.
-    for (; elapsedMs(begun, clock.now()) < lockMs; await timers.sleep(retryMs)) {
+    while (elapsedMs(begun, clock.now()) < lockMs) {
       try {
         if (!removed) await addresses.get(name)?.remove();
         removed = true;
@@ -151,6 +151,7 @@ export class VipGuard {
       } catch (thrown) {
         log("vip.guard_failed", { vip: name, message: toFault(thrown).message });
       }
+      await timers.sleep(retryMs);
     }
   }
 

@@ -80,7 +80,7 @@ export function ipAddress(settings: VipSettings, ports: AddressPorts): VipAddres
         ? ["ndisc6", ["-q", "-1", "-n", "-r", "1", "-w", String(probeLimitMs), address, device]]
         : ["arping", ["-D", "-c", "1", "-w", "1", "-I", device, address]];
       // Nobody answered in time is the good case: arping alone would wait a whole second for it.
-      const result = await tool(program as string, args as string[], { timeoutMs: probeLimitMs });
+      const result = await tool(program, args, { timeoutMs: probeLimitMs });
       return /\b([0-9a-f]{2}(?::[0-9a-f]{2}){5})\b/i.exec(result.stdout)?.[1]?.toLowerCase() ?? null;
     },
     put,
