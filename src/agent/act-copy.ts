@@ -70,7 +70,7 @@ export async function copyFrom({ context, signal, step }: Execution, sourceName:
     throw thrown;
   }
   await context.membership.renew();
-  notebook.succeeded("clone", "rejoin");
+  notebook.succeeded("clone", "rejoin", "recovery");
   notebook.diverged = null;
   journal.event("clone_done", true, `copied from ${sourceName}`, {
     source: sourceName,

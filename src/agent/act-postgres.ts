@@ -11,7 +11,7 @@ import { startingNames } from "./durability-keeper.ts";
 import type { AgentContext } from "./context.ts";
 import type { Executor } from "./execution.ts";
 import { proveLineage } from "./lineage.ts";
-import { currentStanding, upstreamAddress } from "./observe.ts";
+import { currentStanding, isDiverged, upstreamAddress } from "./observe.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
 /** P3: no process of the instance is left when this resolves. */
@@ -93,6 +93,9 @@ export const startStandby: Executor<{ kind: "start-standby"; upstream: NodeName 
   await beginStandby(context, action.upstream);
 };
 
+/** Recovery of a standby is waited for this long; then the rounds look after it (F-11). */
+const standbyWaitMs = 5000;
+
 export async function beginStandby(
   context: AgentContext,
   upstream: NodeName | null,
@@ -106,7 +109,8 @@ export async function beginStandby(
     notebook.startedToWrite = false;
     notebook.synchronousNames = standbyNames(context.settings().durability);
     await membership.setClosed(false);
-    const outcome = await instance.startStandby(address, postgresSettings(context), options.startTimeoutMs);
+    const waitMs = Math.min(standbyWaitMs, options.startTimeoutMs);
+    const outcome = await instance.startStandby(address, postgresSettings(context), waitMs);
     notebook.upstream = address === null ? null : upstream;
     notebook.proven =
       address === null || proven === null || upstream === null ? null : { leader: upstream, token: proven };
@@ -132,7 +136,8 @@ export const follow: Executor<{ kind: "follow"; upstream: NodeName | null }> = a
   const address = action.upstream === null ? null : upstreamAddress(context, action.upstream, provenFor);
   if (action.upstream !== null && address === null) return;
   notebook.synchronousNames = standbyNames(context.settings().durability);
-  await instance.follow(address, postgresSettings(context));
+  // One that diverged is not connected: what it has too much would move its slot past the fork. It is examined next (F-04).
+  if (provenFor !== null || !isDiverged(context)) await instance.follow(address, postgresSettings(context));
   notebook.upstream = action.upstream;
   notebook.proven =
     provenFor === null || action.upstream === null ? null : { leader: action.upstream, token: provenFor };

@@ -11,6 +11,9 @@ import { postgresSettings } from "./postgres-settings.ts";
 import { beginStandby, reserve } from "./act-postgres.ts";
 import { copyFrom } from "./act-copy.ts";
 
+/** How long after a look at a starting standby the next one may follow; longer each time. */
+const recoveryLookMs = 5000;
+
 /** A stopped node comes back: as it is, rewound, or copied anew. */
 export const rejoin: Executor<{ kind: "rejoin"; leader: NodeName }> = async (execution) => {
   const { context, action, step } = execution;
@@ -31,16 +34,23 @@ export const rejoin: Executor<{ kind: "rejoin"; leader: NodeName }> = async (exe
   }
 };
 
-/** A running standby that does not stream: nothing to do when its WAL fits the leader's; else as for a stopped one. */
+/**
+ * A running standby that does not stream, or one that is starting: nothing to do when its WAL fits the leader's, and the
+ * leader has what follows; else as for a stopped one.
+ */
 export const examine: Executor<{ kind: "examine"; leader: NodeName }> = async (execution) => {
   const { context, action, step } = execution;
   const { notebook, instance } = context;
   step("comparing histories");
   const facts = await instance.inspect();
-  if (facts.kind !== "running" || facts.sql === null || !facts.sql.inRecovery) return;
+  if (facts.kind !== "running" || facts.sql?.inRecovery === false) return;
+  if (facts.sql === null) notebook.failed("recovery", recoveryLookMs, recoveryLookMs * 12);
+  const position = facts.sql ?? (await instance.recoveryReach());
+  if (position === null) return;
   try {
-    const found = await plan(context, action.leader, facts, facts.sql.timeline, facts.sql.lsn);
+    const found = await plan(context, action.leader, facts, position.timeline, position.lsn);
     if (found.kind === "follow") {
+      if (facts.sql === null) return;
       notebook.failed("rejoin", 2000, 10_000);
       const address = upstreamAddress(context, action.leader);
       if (address === null) return;
@@ -103,6 +113,8 @@ async function carryOut(execution: Execution, leader: NodeName, found: RejoinPla
       step("rewinding");
       const source = upstreamAddress(context, leader);
       if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${leader}.`);
+      // From here on the leader keeps the WAL that the rewound node will ask for.
+      await reserve(context, leader, source);
       try {
         const outcome = await instance.rewind(source, found.fork, signal);
         journal.event("rewind_done", true, `rewound to ${leader}: ${found.why}`, {
@@ -126,7 +138,7 @@ async function carryOut(execution: Execution, leader: NodeName, found: RejoinPla
   }
   step("starting");
   await beginStandby(context, leader, provenToken(context, leader));
-  notebook.succeeded("rejoin");
+  notebook.succeeded("rejoin", "recovery");
   notebook.diverged = null;
   journal.event("rejoined", true, `follows ${leader}: ${found.why}`, { leader, how: found.kind });
 }

@@ -23,6 +23,8 @@ const tickMs = 1000;
 
 /** Actions that are a steady state: nothing to execute, nothing to record. */
 const steady: ReadonlySet<Action["kind"]> = new Set(["wait", "lead", "alarm"]);
+/** Actions whose success does not mean that what was wrong is over. */
+const looking: ReadonlySet<Action["kind"]> = new Set(["ballot", "examine"]);
 
 /**
  * The agent's loop: observe everything, decide once, act once, sleep or be woken. Work that takes longer than a moment runs
@@ -198,7 +200,7 @@ export class Agent {
     ) {
       if (notebook.problem !== null) journal.event("problem_solved", true, notebook.problem.message);
       notebook.problem = null;
-      notebook.succeeded("rejoin");
+      notebook.succeeded("rejoin", "recovery");
     }
     const at = this.#note(decision, view);
     if (steady.has(action.kind) || this.#isSettled(action, view)) return;
@@ -292,7 +294,7 @@ export class Agent {
         () => {
           const ms = Math.round(elapsedMs(started, clock.now()));
           journal.finish(at, { ok: true, ms, message: null });
-          if (notebook.problem !== null && decision.action.kind !== "ballot") notebook.problem = null;
+          if (!looking.has(decision.action.kind)) notebook.problem = null;
         },
         (thrown: unknown) => {
           const fault = toFault(thrown);

@@ -99,6 +99,12 @@ export class Notebook {
 
   retry(): RetryView {
     const view = (kind: RetryKind): Backoff => this.backoff(kind);
-    return { start: view("start"), rejoin: view("rejoin"), clone: view("clone"), promote: view("promote") };
+    return {
+      start: view("start"),
+      rejoin: view("rejoin"),
+      recovery: view("recovery"),
+      clone: view("clone"),
+      promote: view("promote"),
+    };
   }
 }

@@ -168,7 +168,7 @@ function localPostgres(context: AgentContext, facts: PostgresFacts, now: Instant
 }
 
 /** Whether the WAL here was seen not to be a beginning of the present leader's. */
-function isDiverged(context: AgentContext): boolean {
+export function isDiverged(context: AgentContext): boolean {
   const { diverged } = context.notebook;
   const lease = context.mirror.state?.lease.value;
   return diverged !== null && lease?.holder === diverged.leader && lease.token === diverged.token;

@@ -36,6 +36,7 @@ const tags: fc.Arbitrary<Tags> = fc.record({
   nosync: fc.boolean(),
   replicatefrom: maybeName,
   failoverPriority: fc.constantFrom(1, 1, 0, 5),
+  weight: fc.constant(100),
   free: fc.constant({}),
 });
 
@@ -160,6 +161,7 @@ const goodDisk: LocalDisk = { kind: "ok", volume: null, forMs: 0, problem: null,
 const retry = fc.record({
   start: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
   rejoin: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
+  recovery: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
   clone: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
   promote: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
 });
@@ -289,6 +291,8 @@ const view: fc.Arbitrary<View> = fc
       durability: { value: parts.durability, version: 2 },
       leaderLsn: parts.leaderLsn,
       settings: { value: null, version: 0 },
+      gate: { value: null, version: 0 },
+      routers: new Map(),
       garbage: [],
     };
     return {
@@ -594,6 +598,7 @@ function plain(parts: {
       nosync: false,
       replicatefrom: null,
       failoverPriority: 1,
+      weight: 100,
       free: {},
     },
     policy: { ...base!.policy, paused: false, failover: "automatic" },
@@ -624,7 +629,7 @@ function plain(parts: {
     operation: null,
     request: null,
     moveDueMs: parts.move == null ? null : 0,
-    retry: { start: none, rejoin: none, clone: none, promote: none },
+    retry: { start: none, rejoin: none, recovery: none, clone: none, promote: none },
     ...parts.view,
   };
 }
@@ -659,7 +664,7 @@ describe("what must not stay as it is", () => {
   const failing = (waitMs: number): View["retry"] => {
     const none = { failures: 0, waitMs: 0 };
     const thrice = { failures: 3, waitMs };
-    return { start: thrice, rejoin: none, clone: none, promote: thrice };
+    return { start: thrice, rejoin: none, recovery: none, clone: none, promote: thrice };
   };
 
   it("what a missing guard, a refused watchdog and a ttl that is too short keep from leading is told with the numbers", () => {
@@ -930,7 +935,11 @@ describe("what must not stay as it is", () => {
     const upstream = "db2" as NodeName;
     const long = { ...starting, role: null, upstream, forMs: 60_000 };
     expect(decide(plain({ standing, postgres: { ...long, forMs: 2000 } })).action.kind).toBe("wait");
-    expect(decide(plain({ standing, postgres: long })).action.kind).toBe("alarm");
+    const none = { failures: 0, waitMs: 0 };
+    const looked = { failures: 1, waitMs: 100 };
+    const retry = { start: none, rejoin: none, recovery: looked, clone: none, promote: none };
+    expect(decide(plain({ standing, postgres: long, view: { retry } })).action.kind).toBe("alarm");
+    expect(decide(plain({ standing, postgres: long })).action).toEqual({ kind: "examine", leader: "db2" });
   });
 });
 

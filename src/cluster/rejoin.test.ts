@@ -33,6 +33,16 @@ describe("planRejoin", () => {
     ["has an end that cannot be told", { end: null }, "rewind"],
     ["needs WAL the leader no longer has", { leaderOldest: lsn(600) }, "copy"],
     ["needs WAL that an archive has", { leaderOldest: lsn(600), hasArchive: true }, "follow"],
+    [
+      "goes past the fork, from which on the leader has none",
+      { end: lsn(501), leaderOldest: lsn(600) },
+      "copy",
+    ],
+    [
+      "goes past the fork, from which on an archive has it",
+      { end: lsn(501), leaderOldest: lsn(600), hasArchive: true },
+      "rewind",
+    ],
     ["seems to fit, but was left by a rewind halfway", { halfRewound: true }, "copy"],
     ["does not fit and was left by a rewind halfway", { halfRewound: true, end: lsn(501) }, "rewind"],
   ])("a node whose WAL %s", (_what, parts, kind) => expect(planRejoin(facts(parts)).kind).toBe(kind));

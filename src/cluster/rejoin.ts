@@ -20,7 +20,7 @@ export interface RejoinFacts {
   readonly leaderForks: readonly Fork[];
   /** The leader's end of WAL. */
   readonly leaderEnd: Lsn;
-  /** The oldest WAL the leader still has; null = unknown. */
+  /** The oldest WAL that is still where this node would get it from (the leader, or its upstream); null = unknown. */
   readonly leaderOldest: Lsn | null;
   /** WAL can also come from elsewhere (an archive). */
   readonly hasArchive: boolean;
@@ -77,7 +77,9 @@ function forkOf(facts: RejoinFacts): Lsn | null | undefined {
 }
 
 function diverged(facts: RejoinFacts, fork: Lsn | null, why: string): RejoinPlan {
-  return facts.canRewind
-    ? { kind: "rewind", fork, why }
-    : { kind: "copy", why: `${why}, and rewinding is not possible` };
+  if (!facts.canRewind) return { kind: "copy", why: `${why}, and rewinding is not possible` };
+  // A rewound node replays from before the fork on, with the leader's WAL: its own of then is removed.
+  if (fork !== null && facts.leaderOldest !== null && facts.leaderOldest > fork && !facts.hasArchive)
+    return { kind: "copy", why: `${why}, and the leader has no WAL from there on any more` };
+  return { kind: "rewind", fork, why };
 }

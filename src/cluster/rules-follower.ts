@@ -98,7 +98,8 @@ export const followerRules: readonly Rule[] = [
   },
   {
     id: "F-11",
-    summary: "a standby that is starting is pointed at its upstream, which may have the WAL it waits for",
+    summary:
+      "a standby that is starting is pointed at its upstream, which may have the WAL it waits for, and examined for WAL that is gone",
     answer: (view) => {
       if (view.standing.kind !== "other" || view.postgres.kind !== "starting") return null;
       if (isHeldBack(view, view.standing.lease)) return null;
@@ -107,10 +108,17 @@ export const followerRules: readonly Rule[] = [
       if (forMs > repointAfterMs && wanted !== upstream)
         return { action: { kind: "follow", upstream: wanted }, why: "recovery may wait for WAL" };
       const why = `PostgreSQL has been starting for ${Math.round(forMs / 1000)} s`;
+      const { holder, state } = view.standing.lease;
+      if (
+        state === "serving" &&
+        wanted !== null &&
+        forMs >= examineAfterMs &&
+        view.retry.recovery.waitMs === 0
+      )
+        return { action: { kind: "examine", leader: holder }, why, facts: { leader: holder } };
       if (forMs <= view.policy.primaryStartTimeoutMs) return { action: { kind: "wait" }, why };
       const message = "PostgreSQL has been recovering for long and does not answer yet";
-      const hint =
-        "See its log: it may replay a lot of WAL, or wait for WAL that is gone (then: pgherd reinit).";
+      const hint = "See its log: it may replay a lot of WAL. If it waits for WAL in vain: pgherd reinit.";
       return { action: { kind: "alarm", code: "POSTGRES_UNREACHABLE", message, hint }, why };
     },
   },

@@ -25,6 +25,7 @@ const plainTags = {
   nosync: false,
   replicatefrom: null,
   failoverPriority: 1,
+  weight: 100,
   free: {},
 };
 
@@ -149,6 +150,8 @@ function view(over: Partial<View> = {}): View {
       durability: { value: [], version: 0 },
       leaderLsn: end,
       settings: { value: null, version: 0 },
+      gate: { value: null, version: 0 },
+      routers: new Map(),
       garbage: [],
     },
     standing: mine(),
@@ -163,7 +166,7 @@ function view(over: Partial<View> = {}): View {
     operation: null,
     request: null,
     moveDueMs: null,
-    retry: { start: none, rejoin: none, clone: none, promote: none },
+    retry: { start: none, rejoin: none, recovery: none, clone: none, promote: none },
     ...over,
   };
 }

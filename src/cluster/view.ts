@@ -165,6 +165,8 @@ export type LocalRequest =
 export interface RetryView {
   readonly start: Backoff;
   readonly rejoin: Backoff;
+  /** Looking whether a starting standby waits for WAL that is gone. */
+  readonly recovery: Backoff;
   readonly clone: Backoff;
   readonly promote: Backoff;
 }

@@ -251,6 +251,11 @@ export interface PostgresInstance {
   kill(): Promise<number>;
   /** The end of valid WAL on disk of a stopped instance, found by reading it. null when it cannot be told. */
   endOfWal(): Promise<WalPosition | null>;
+  /**
+   * How far the WAL that is here takes a server which has not reached consistency yet, found by reading it; what lies beyond
+   * must come from elsewhere. null = it cannot be told, or no such server runs.
+   */
+  recoveryReach(): Promise<WalPosition | null>;
   /** The forks on the way to `timeline`, from this instance's history files; null when the file is not there. */
   timelineForks(timeline: Timeline): Promise<readonly TimelineFork[] | null>;
   /** The same, asked from another server by the replication protocol. */

@@ -5,7 +5,7 @@ import { clone } from "./clone.ts";
 import { controlDataReader, knownWalEnd } from "./control-data.ts";
 import { deleteRetired, examineDirectory, hasStandbySignal, retire } from "./data-directory.ts";
 import { removeDurably } from "./durable-file.ts";
-import { endOfStoppedWal, timelineOfWal } from "./end-of-wal.ts";
+import { endOfStoppedWal, reachOfRecovery, timelineOfWal } from "./end-of-wal.ts";
 import { HighWaterNote, wentBack } from "./high-water.ts";
 import type { PostgresFacts, PostgresInstance, SqlFacts, WalPosition } from "./instance.ts";
 import { currentUpstream } from "./generated-files.ts";
@@ -100,6 +100,10 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     stop: async (mode, timeoutMs) => stop(on, mode, timeoutMs),
     kill: async () => kill(on),
     endOfWal,
+    recoveryReach: async () => {
+      if ((await postmaster.find())?.ours !== true) return null;
+      return reachOfRecovery(at, await readControl(at.dataDir));
+    },
     programsVersion: major,
     dataWentBack: async () => {
       if (instanceProcesses(at.dataDir).length > 0) return false;

@@ -304,11 +304,14 @@ export class Checkers implements Observer {
     return theirs !== null && data !== null && data.commonWith(theirs) === theirs.records.length;
   }
 
-  /** F3 by the checkers' own arithmetic: whether those that are there may elect one of themselves. */
+  /**
+   * F3 by the checkers' own arithmetic: whether those that are there may elect one of themselves. A node in the midst of a
+   * rewind, or one that waits for WAL to be consistent after it, cannot promise (F2).
+   */
   canElect(): boolean {
     const there = new Set(
       this.#nodes()
-        .filter((each) => each.host.up && each.data !== null)
+        .filter(({ host, data }) => host.up && data !== null && !data.halfRewound && isConsistent(data))
         .map((each) => this.memberOf(each)),
     );
     return this.entries.every((entry) => {
@@ -320,4 +323,9 @@ export class Checkers implements Observer {
 
 export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(3)} s`;
+}
+
+/** Whether the WAL that is there takes recovery to where hot standby opens. */
+function isConsistent(data: DataDirectory): boolean {
+  return data.records.length >= data.consistent;
 }

@@ -36,4 +36,7 @@ export const bugsFound: readonly { readonly seed: number; readonly scenario: str
   { seed: 40, scenario: "changes" },
   { seed: 5137, scenario: null },
   { seed: 20341, scenario: null },
+  { seed: 20568, scenario: null },
+  { seed: 20925, scenario: null },
+  { seed: 21045, scenario: null },
 ];

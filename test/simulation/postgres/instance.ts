@@ -230,6 +230,12 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
       if (!postgres.dead || postgres.data === null) return null;
       return { timeline: toTimeline(postgres.data.timeline), lsn: toLsn(postgres.data.end) };
     },
+    recoveryReach: async () => {
+      await calls.pause(rng.between(2, 20));
+      const { server } = postgres;
+      if (server === null || server.accepting || server.role === "primary") return null;
+      return { timeline: toTimeline(server.data.timeline), lsn: toLsn(server.data.end) };
+    },
     timelineForks: async (timeline): Promise<readonly TimelineFork[] | null> => {
       await calls.pause(0.1);
       return postgres.data?.histories.get(timeline) ?? null;
