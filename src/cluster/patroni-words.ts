@@ -61,5 +61,6 @@ export function patroniTags(tags: Tags): Readonly<Record<string, string | number
     ...(tags.nosync && { nosync: true }),
     ...(tags.replicatefrom !== null && { replicatefrom: tags.replicatefrom }),
     ...(tags.failoverPriority !== 1 && { failover_priority: tags.failoverPriority }),
+    ...(tags.weight !== 100 && { weight: tags.weight }),
   };
 }

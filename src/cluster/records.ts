@@ -168,6 +168,8 @@ export interface Tags {
   readonly replicatefrom: NodeName | null;
   /** Among equals the highest becomes primary; 0 or less = never. */
   readonly failoverPriority: number;
+  /** Its share of the readers a router spreads, 0 to 1000; 0 = gets no new ones. */
+  readonly weight: number;
   readonly free: Readonly<Record<string, string | number | boolean>>;
 }
 

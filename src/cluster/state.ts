@@ -2,11 +2,13 @@ import type { Lsn } from "../values/lsn.ts";
 import type { FencingToken, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
 import type {
   DurabilityEntry,
+  GateOrder,
   HistoryEntry,
   LeaseRecord,
   MoveOutcome,
   MoveRequest,
   NodeRecord,
+  RouterRecord,
 } from "./records.ts";
 
 /** A record with the version that a compare-and-swap on it must name (0 = absent). */
@@ -34,6 +36,10 @@ export interface ClusterState {
   readonly move: Versioned<MoveRequest | null>;
   readonly moveOutcome: Versioned<MoveOutcome | null>;
   readonly durability: Versioned<readonly DurabilityEntry[]>;
+  /** The planned move the routers are told of; null = none. */
+  readonly gate: Versioned<GateOrder | null>;
+  /** By name; one that ended without taking its record away is still there and silent. */
+  readonly routers: ReadonlyMap<string, Versioned<RouterRecord>>;
   /** The leader's last published end of WAL. */
   readonly leaderLsn: Lsn | null;
   /** The text of the `config` key, and its version; null when absent. */

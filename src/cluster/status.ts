@@ -187,6 +187,7 @@ function nodeStatus(
       nosync: record.tags.nosync,
       replicatefrom: record.tags.replicatefrom ?? false,
       failover_priority: record.tags.failoverPriority === 1 ? false : record.tags.failoverPriority,
+      weight: record.tags.weight === 100 ? false : record.tags.weight,
       ...record.tags.free,
     }).filter(([, value]) => value !== false),
   );

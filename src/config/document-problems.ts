@@ -1,6 +1,6 @@
 import { needlessSettings } from "./cluster-settings-schema.ts";
 import type { Issue } from "./issues.ts";
-import type { KeyFacts } from "./keys.ts";
+import { anyName, type KeyFacts } from "./keys.ts";
 import { nearestWord } from "./nearest.ts";
 import { pathText, type ConfigProblem, type DocumentPath } from "./problem.ts";
 
@@ -77,5 +77,5 @@ function keyElsewhere(name: string, keys: readonly KeyFacts[]): string | undefin
 }
 
 function samePath(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((part, index) => part === b[index]);
+  return a.length === b.length && a.every((part, index) => part === anyName || part === b[index]);
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { clusterSettingsSchema } from "./cluster-settings-schema.ts";
 import { nodeFileSchema } from "./node-file-schema.ts";
+import { routerFileSchema } from "./router-file-schema.ts";
 
 /** The part of JSON Schema that these schemas use, with the facts of `FieldFacts` as `x-...` keywords. */
 export interface JsonSchema {
@@ -39,5 +40,13 @@ export function clusterSettingsJsonSchema(): JsonSchema {
   return {
     title: "pgherd cluster settings",
     ...z.toJSONSchema(clusterSettingsSchema, options),
+  } as JsonSchema;
+}
+
+/** The JSON Schema of the router file. */
+export function routerFileJsonSchema(): JsonSchema {
+  return {
+    title: "pgherd router file",
+    ...z.toJSONSchema(routerFileSchema, options),
   } as JsonSchema;
 }

@@ -162,6 +162,7 @@ function resolveTags(tags: NodeFile["tags"]): Tags {
     nostream,
     replicatefrom,
     failover_priority,
+    weight,
     ...free
   } = tags;
   return {
@@ -171,11 +172,13 @@ function resolveTags(tags: NodeFile["tags"]): Tags {
     nosync,
     replicatefrom: replicatefrom ?? null,
     failoverPriority: failover_priority,
+    weight,
     free: nostream ? { ...free, nostream } : free,
   };
 }
 
-function resolveDcs({ etcd }: NodeFile["dcs"]): DcsConfig {
+/** Where the store answers, from a valid `dcs`. */
+export function resolveDcs({ etcd }: NodeFile["dcs"]): DcsConfig {
   // The schema refuses a node file without a store; a second kind of store becomes a second branch here.
   if (etcd === undefined) throw new TypeError("a valid node file names a store");
   const { endpoints, tls, username, password_file } = etcd;

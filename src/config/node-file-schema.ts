@@ -33,6 +33,11 @@ const knownTags = {
     -1000,
     1000,
   ).default(1),
+  weight: wholeNumber(
+    { description: "Its share of the readers that a router spreads; 0 = gets no new ones." },
+    0,
+    1000,
+  ).default(100),
 };
 
 const tags = z

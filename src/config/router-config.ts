@@ -20,11 +20,10 @@ export interface RouterSettings {
   readonly access: readonly AccessRule[];
   readonly limits: RouterLimits;
   readonly timeouts: RouterTimeouts;
-  readonly stragglers: Stragglers;
   /** How long the primary's listeners wait for the archive after a failover; null = they do not. */
   readonly openAfterArchiveMs: number | null;
-  readonly admin: AdminSettings | null;
-  readonly metrics: MetricsSettings | null;
+  readonly admin: AdminSettings;
+  readonly metrics: MetricsSettings;
   readonly vips: readonly VipSettings[];
   readonly agents: AgentAccess;
   readonly log: {
@@ -35,8 +34,6 @@ export interface RouterSettings {
 
 export type ListenerTarget = "primary" | "standby" | "any";
 export type ListenerPath = "session" | "stream" | "kernel";
-/** What becomes of a session inside a transaction when a planned move has used up its time. */
-export type Stragglers = "abort" | "cancel";
 
 /** One address applications connect to. */
 export interface ListenerSettings {
@@ -126,9 +123,7 @@ export interface RouterTimeouts {
   readonly holdMs: number;
   /** null = idle sessions are kept. */
   readonly idleMs: number | null;
-  /** What a planned move may wait for transactions to end. */
-  readonly drainMs: number;
-  /** How long sessions may go on when the router is told to end. */
+  /** How long transactions may go on when the router is told to end or a node is drained. */
   readonly stopMs: number;
 }
 

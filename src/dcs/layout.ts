@@ -5,19 +5,31 @@
  */
 import { z } from "zod";
 import { durabilityHardLimit } from "../cluster/durability.ts";
-import { nodeStates, type HistoryEntry, type NodeRecord } from "../cluster/records.ts";
-import type { ClusterState, Initialization, Versioned } from "../cluster/state.ts";
-import { formatLsn, parseLsn, type Lsn } from "../values/lsn.ts";
 import {
-  parseMember,
-  parseNodeName,
-  parseSystemIdentifier,
-  parseTimeline,
-  parseToken,
-  type NodeName,
-} from "../values/names.ts";
-import type { WallTime } from "../values/time.ts";
+  nodeStates,
+  type GateOrder,
+  type HistoryEntry,
+  type NodeRecord,
+  type RouterRecord,
+} from "../cluster/records.ts";
+import type { ClusterState, Initialization, Versioned } from "../cluster/state.ts";
+import { formatLsn, type Lsn } from "../values/lsn.ts";
+import type { NodeName } from "../values/names.ts";
 import type { DcsEntry } from "./dcs.ts";
+import { gateSchema, mostRouters, routerSchema } from "./layout-routers.ts";
+import {
+  lsn,
+  member,
+  nodeName,
+  scalar,
+  systemIdentifier,
+  timeline,
+  token,
+  wallTime,
+} from "./layout-values.ts";
+
+const nodePrefix = "pgherd/nodes/";
+const routerPrefix = "pgherd/routers/";
 
 export const keys = {
   initialize: "initialize",
@@ -30,40 +42,13 @@ export const keys = {
   member: (node: NodeName): string => `members/${node}`,
   lease: "pgherd/lease",
   durability: "pgherd/durability",
-  node: (node: NodeName): string => `pgherd/nodes/${node}`,
+  node: (node: NodeName): string => `${nodePrefix}${node}`,
   forks: "pgherd/history",
   moveOutcome: "pgherd/move_outcome",
   secrets: "pgherd/secrets",
+  gate: "pgherd/gate",
+  router: (name: string): string => `${routerPrefix}${name}`,
 } as const;
-
-const nodePrefix = "pgherd/nodes/";
-
-function branded<T>(parse: (text: string) => T | undefined, what: string): z.ZodType<T> {
-  return z.string().transform((text, context) => {
-    const value = parse(text);
-    if (value !== undefined) return value;
-    context.addIssue({ code: "custom", message: `not a ${what}` });
-    return z.NEVER;
-  });
-}
-
-function brandedNumber<T>(parse: (value: number) => T | undefined, what: string): z.ZodType<T> {
-  return z.number().transform((number, context) => {
-    const value = parse(number);
-    if (value !== undefined) return value;
-    context.addIssue({ code: "custom", message: `not a ${what}` });
-    return z.NEVER;
-  });
-}
-
-const nodeName = branded(parseNodeName, "node name");
-const lsn = branded(parseLsn, "WAL position");
-const member = branded(parseMember, "member (node/incarnation)");
-const systemIdentifier = branded(parseSystemIdentifier, "system identifier");
-const timeline = brandedNumber(parseTimeline, "timeline number");
-const token = brandedNumber(parseToken, "token");
-const wallTime = z.string() as unknown as z.ZodType<WallTime>;
-const scalar = z.union([z.string(), z.number(), z.boolean()]);
 
 const leaseSchema = z.object({
   holder: nodeName,
@@ -96,6 +81,7 @@ const tagsSchema = z.object({
   nosync: z.boolean(),
   replicatefrom: nodeName.nullable(),
   failoverPriority: z.number(),
+  weight: z.number().default(100),
   free: z.record(z.string(), scalar),
 });
 
@@ -253,6 +239,13 @@ export class StateDecoder {
       const node = read(key, (text): NodeRecord | null => nodeSchema.parse(JSON.parse(text)), null);
       if (node.value !== null) nodes.set(node.value.name, { value: node.value, version: node.version });
     }
+    const routers = new Map<string, Versioned<RouterRecord>>();
+    for (const key of entries.keys()) {
+      if (!key.startsWith(routerPrefix) || routers.size >= mostRouters) continue;
+      const router = read(key, (text): RouterRecord | null => routerSchema.parse(JSON.parse(text)), null);
+      if (router.value !== null)
+        routers.set(router.value.name, { value: router.value, version: router.version });
+    }
     read(keys.secrets, (text) => void parseSecrets(text), undefined);
     return {
       revision,
@@ -277,6 +270,8 @@ export class StateDecoder {
       ),
       moveOutcome: read(keys.moveOutcome, (text) => moveOutcomeSchema.parse(JSON.parse(text)), null),
       durability: read(keys.durability, (text) => durabilitySchema.parse(JSON.parse(text)), []),
+      gate: read(keys.gate, (text): GateOrder | null => gateSchema.parse(JSON.parse(text)), null),
+      routers,
       leaderLsn: read(
         keys.status,
         (text): Lsn | null => BigInt(statusSchema.parse(JSON.parse(text)).optime) as Lsn,

@@ -2,7 +2,7 @@ import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { checkSettings } from "../config/cluster-settings.ts";
-import { invalidConfig } from "../config/node-file.ts";
+import { invalidConfig } from "../config/checked-file.ts";
 import { readIfPresent } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
 import { clusterHealthy, startAgent } from "./agents.ts";

@@ -177,6 +177,7 @@ export function nodeConfig(
       nosync: false,
       replicatefrom: null,
       failoverPriority: 1,
+      weight: 100,
       free: {},
       ...tags,
     },

@@ -30,6 +30,7 @@ export const plainTags: Tags = {
   nosync: false,
   replicatefrom: null,
   failoverPriority: 1,
+  weight: 100,
   free: {},
 };
 
@@ -217,6 +218,8 @@ export function clusterState(records: readonly NodeRecord[], over: Partial<Clust
     durability: { value: [], version: 0 },
     leaderLsn: lsn(0x3000060n),
     settings: { value: '{"ttl":"5s"}', version: 3 },
+    gate: { value: null, version: 0 },
+    routers: new Map(),
     garbage: [],
     ...over,
   };

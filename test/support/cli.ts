@@ -106,6 +106,7 @@ export function nodePicture(node: NodeStatus, over: Partial<NodePicture> = {}): 
         nosync: false,
         replicatefrom: null,
         failoverPriority: 1,
+        weight: 100,
         free: {},
       },
       systemIdentifier: "7300000000000000001" as SystemIdentifier,

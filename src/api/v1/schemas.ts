@@ -114,6 +114,7 @@ const record = z.strictObject({
     nosync: z.boolean(),
     replicatefrom: z.string().nullable(),
     failover_priority: z.number(),
+    weight: z.number(),
     free: z.record(z.string(), scalar),
   }),
   system_identifier: z.string().nullable(),

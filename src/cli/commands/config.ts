@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { stringify } from "yaml";
 import { checkSettingsFile, type StoredSettings } from "../../config/cluster-settings.ts";
-import { invalidConfig } from "../../config/node-file.ts";
+import { invalidConfig } from "../../config/checked-file.ts";
 import { diffSettings, patchFromAssignments } from "../../config/settings-change.ts";
 import type { SettingsChange } from "../../agent/service.ts";
 import { Fault } from "../../values/fault.ts";
