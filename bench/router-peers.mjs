@@ -38,7 +38,7 @@ export async function startPeer(kind, given) {
   const user = process.getuid() === 0 ? postgresUser() : undefined;
   const dir = join(given.dir, kind);
   const own = (path) => user !== undefined && chownSync(path, user.uid, user.gid);
-  mkdirSync(dir, { mode: 0o700 });
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
   own(dir);
   const [port, secondPort] = await freePorts(2);
   const { files, argv } = start({ ...given, dir, port, secondPort });

@@ -33,7 +33,7 @@ export async function runRouterSession(options) {
   // As root the servers run as another user, who must be able to reach this directory.
   const dir = mkdtempSync(join(process.getuid() === 0 ? "/var/tmp" : tmpdir(), "pgherd-bench-"));
   chmodSync(dir, 0o755);
-  const session = { ...options, dir, signal: interrupt.signal, started: [], samples: [], missing: [] };
+  const session = { ...options, dir, signal: interrupt.signal, started: [], samples: [], missing: new Set() };
   try {
     const wants = (names) => names.some((name) => options.only.includes(name));
     if (wants([...loadCases, ...moveCases])) await measureCluster(session);
@@ -53,11 +53,11 @@ export async function runRouterSession(options) {
 
 function print(session) {
   const rows = rowsOf(session.samples);
-  const verdicts = verdictsOf(rows);
+  const verdicts = verdictsOf(rows, session.only);
   const percent = unrest(rows);
   if (session.json)
     console.log(
-      JSON.stringify({ rows, verdicts, unrestPercent: percent, missing: session.missing }, null, 2),
+      JSON.stringify({ rows, verdicts, unrestPercent: percent, missing: [...session.missing] }, null, 2),
     );
   else if (rows.length > 0) console.log(reportLines(rows, verdicts).join("\n"));
   for (const line of session.missing) say(line);
@@ -88,22 +88,18 @@ async function includeRouter(session, given) {
   if (typeof found !== "string") return include(session, found);
   const line = `pgherd ${given.path} NOT MEASURED: ${found}`;
   say(line);
-  session.missing.push(line);
+  session.missing.add(line);
   return undefined;
 }
 
-/** Peers and routers before a cluster, those that were asked for. */
-async function includeAll(session, { pgherd, dir, server, clients, paths, peers }) {
-  const superuser = superuserOf(dir);
-  const verifier = await verifierOf(server, superuser, server.user);
-  const systems = [];
-  for (const path of paths)
-    systems.push(await includeRouter(session, { path, server, etcd: pgherd.etcd, clients }));
-  for (const peer of peers) {
-    const given = { server, verifier, clients, dir: session.dir, signal: session.signal };
-    systems.push(include(session, await startPeer(peer, given)));
-  }
-  return systems.filter((system) => system !== undefined);
+/** How to start the routers and peers that were asked for, before a server. */
+async function startersOf(session, { pgherd, dir, server, clients, paths, peers }) {
+  const verifier = await verifierOf(server, superuserOf(dir), server.user);
+  const given = { server, clients, dir: session.dir, signal: session.signal };
+  return [
+    ...paths.map((path) => () => includeRouter(session, { ...given, path, etcd: pgherd.etcd })),
+    ...peers.map((peer) => async () => include(session, await startPeer(peer, { ...given, verifier }))),
+  ];
 }
 
 const superuserOf = (dir) => {
@@ -120,16 +116,18 @@ async function measureCluster(session) {
   const server = pgherd.connection(await pgherd.well());
   await prepareLoad(session, server);
   if (loadCases.some((name) => only.includes(name))) {
-    const systems = await includeAll(session, {
+    const starters = await startersOf(session, {
       ...{ pgherd, dir, server, paths: session.paths },
       clients: Math.max(...session.clients),
       peers: session.peers.flatMap(systemsOf),
     });
-    const all = [direct(server), ...systems];
+    const all = [direct(server)];
+    for (const start of starters) all.push(await start());
+    const systems = all.filter((system) => system !== undefined);
     for (const name of ["reads", "writes", "connect"])
-      if (only.includes(name)) session.samples.push(...(await measurePgbench(session, name, all)));
-    if (only.includes("copy")) session.samples.push(...(await measureCopy(session, all)));
-    for (const system of systems.reverse()) await system.down();
+      if (only.includes(name)) session.samples.push(...(await measurePgbench(session, name, systems)));
+    if (only.includes("copy")) session.samples.push(...(await measureCopy(session, systems)));
+    for (const system of systems) await system.down();
   }
   if (moveCases.some((name) => only.includes(name))) {
     const router = await includeRouter(session, { path: "session", server, etcd: pgherd.etcd, clients: 200 });
@@ -150,13 +148,22 @@ async function measureCrowds(session) {
   const set = [`postgresql.parameters.max_connections=${clients + 300}`];
   const pgherd = include(session, await startPgherd({ dir, ttl: 5, signal: session.signal, set, count: 1 }));
   const server = pgherd.connection(await pgherd.well());
-  const crowd = { ...session, crowdServer: { host: server.host, port: server.port } };
+  const crowd = { ...session, crowdServer: server };
   // pgpool has a process for each client: thousands of them are not what it is for.
   const peers = session.peers.filter((peer) => peer !== "pgpool");
   const paths = session.paths.filter((path) => path !== "kernel");
-  const systems = await includeAll(session, { pgherd, dir, server, clients, paths, peers });
-  if (session.only.includes("storm"))
-    session.samples.push(...(await measureStorm(crowd, [direct(server), ...systems])));
-  if (session.only.includes("idle")) session.samples.push(...(await measureIdleClients(crowd, systems)));
+  const starters = await startersOf(session, { pgherd, dir, server, clients, paths, peers });
+  // Each is started anew: what a crowd leaves in its memory, or in its pool, is not another case's.
+  const measure = async (start, work) => {
+    const system = await start();
+    if (system === undefined) return;
+    session.samples.push(...(await work(crowd, system)));
+    await system.down();
+  };
+  if (session.only.includes("storm")) {
+    session.samples.push(...(await measureStorm(crowd, direct(server))));
+    for (const start of starters) await measure(start, measureStorm);
+  }
+  if (session.only.includes("idle")) for (const start of starters) await measure(start, measureIdleClients);
   await stopAll(session);
 }
