@@ -41,7 +41,8 @@ export class MessageBuilder {
   bytes(value: Text): this {
     if (typeof value === "string") {
       const length = Buffer.byteLength(value);
-      this.#buffer.write(value, this.#grow(length), length, "utf8");
+      const at = this.#grow(length); // before #buffer is read: growing replaces it
+      this.#buffer.write(value, at, length, "utf8");
     } else {
       const at = this.#grow(value.length);
       value.copy(this.#buffer, at);
