@@ -97,11 +97,18 @@ export async function measureCopy(session, systems) {
 const cpuMs = (system) => (system.pid === null ? 0 : familyUsage(system.pid).cpuMs);
 const turned = (list, round) => list.map((_, index) => list[(index + round) % list.length]);
 
+/** What every program of libpq gets: nobody talks TLS, so nobody pays for it. */
+export const clientEnvironment = (password) => ({
+  PGPASSWORD: password,
+  PGSSLMODE: "disable",
+  PGGSSENCMODE: "disable",
+});
+
 function pgbench(session, system, args) {
   const place = ["-h", system.host, "-p", `${system.port}`, "-U", system.user, system.database];
   return capture([join(bin, "pgbench"), ...args, ...place], {
     signal: session.signal,
-    env: { PGPASSWORD: system.password },
+    env: clientEnvironment(system.password),
   });
 }
 
@@ -112,7 +119,7 @@ async function psql(session, system, text, files) {
   try {
     await capture([join(bin, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", ...place, "-c", text], {
       signal: session.signal,
-      env: { PGPASSWORD: system.password },
+      env: clientEnvironment(system.password),
       input,
       output,
     });

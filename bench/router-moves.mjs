@@ -6,7 +6,7 @@ import { run as runProgram, say } from "../scripts/run.mjs";
 import { outageCases } from "./cases.mjs";
 import { measureOutage, prepare } from "./outage.mjs";
 import { sleep, waitFor } from "./processes.mjs";
-import { withClient } from "./router-load.mjs";
+import { clientEnvironment, withClient } from "./router-load.mjs";
 import { startWriter } from "./writer.mjs";
 
 const pgbench = "/usr/lib/postgresql/15/bin/pgbench";
@@ -32,7 +32,7 @@ export async function measureSwitchover(session, system) {
     const load = ["-n", "-N", "-c", `${clients}`, "-j", "2", "-M", mode, "-T", `${runSeconds}`, "-l"];
     const running = runProgram([pgbench, ...load, ...place], {
       cwd: logs,
-      env: { PGPASSWORD: system.password },
+      env: clientEnvironment(system.password),
       timeoutMs: 120_000,
     });
     await sleep(beforeMoveMs, signal);

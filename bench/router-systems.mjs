@@ -85,7 +85,8 @@ address: 127.0.0.1
 state_dir: ${dir}
 dcs: { etcd: [${etcd.map((url) => new URL(url).host).join(", ")}] }
 listeners:
-  primary: { target: primary, listen: 127.0.0.1, port: ${port}, path: ${path} }
+  primary: { target: primary, listen: 127.0.0.1, port: ${port}, path: ${path}${path === "kernel" ? ", kernel: { sysctls: set }" : ""} }
+tls: { mode: disable }
 limits: { clients: ${clients + 50}, starting: ${clients + 50} }
 admin: { listen: 127.0.0.1, port: ${admin} }
 metrics: { listen: 127.0.0.1, port: ${metrics} }
