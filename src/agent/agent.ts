@@ -202,7 +202,7 @@ export class Agent {
       notebook.problem = null;
       notebook.succeeded("rejoin", "recovery");
     }
-    const at = this.#note(decision, view);
+    const noted = this.#note(decision, view);
     if (steady.has(action.kind) || this.#isSettled(action, view)) return;
     if (!this.#running) return; // a round that was under way when the agent was told to end
     if (notebook.operation !== null) {
@@ -210,7 +210,7 @@ export class Agent {
       if (!urgent || notebook.operation.kind === action.kind) return;
       notebook.operation.abort.abort();
     }
-    this.#begin(decision, at);
+    this.#begin(decision, noted ?? this.#context.clock.wall());
   }
 
   /** A standby that is already pointed where it should be, or has measured and only waits for its report to be seen. */
@@ -243,18 +243,18 @@ export class Agent {
     return view.postgres.kind === "running" && this.#context.notebook.backoff("prove").waitMs === 0;
   }
 
-  /** Keeps a decision for `pgherd explain` when it is a new one; returns its time. */
-  #note(decision: Decision, view: View): WallTime {
+  /** Keeps a decision for `pgherd explain` when it is a new one. @returns its time; null = it is not */
+  #note(decision: Decision, view: View): WallTime | null {
     const { options, clock, journal } = this.#context;
-    const at = clock.wall();
     const essence = `${decision.rule} ${decision.action.kind}`;
     const worth =
       !steady.has(decision.action.kind) || decision.action.kind === "alarm" || decision.rule.startsWith("E-");
     if (essence === this.#recorded || !worth || this.#isSettled(decision.action, view)) {
       if (worth || decision.action.kind === "lead") this.#recorded = essence;
-      return at;
+      return null;
     }
     this.#recorded = essence;
+    const at = clock.wall();
     const record: DecisionRecord = {
       at,
       node: options.node,

@@ -30,12 +30,11 @@ export class GrayWatch {
       this.#looking = null;
     });
     if (this.#last === null) return (this.#last = await this.#looking);
-    const abort = new AbortController();
     const looking = this.#looking;
-    const facts = await Promise.race([
-      looking.finally(() => abort.abort()),
-      timers.sleep(inspectLimitMs, abort.signal).then(() => (abort.signal.aborted ? looking : null)),
-    ]);
+    const facts = await new Promise<PostgresFacts | null>((resolve, reject) => {
+      const limit = timers.after(inspectLimitMs, () => resolve(null));
+      looking.finally(() => limit.cancel()).then(resolve, reject);
+    });
     if (facts !== null) return (this.#last = facts);
     log("warn", "postgres.look_hangs", { limit_ms: inspectLimitMs });
     return this.#last.kind === "running"

@@ -16,7 +16,7 @@ import { Fault } from "../values/fault.ts";
 export class RecordKeeper {
   readonly #context: AgentContext;
   #sequence: number;
-  #written: string | null = null;
+  #written: NodeRecord | null = null;
   #writtenLsn: string | null = null;
   #writtenAt: Instant | null = null;
   #pending: NodeRecord | null = null;
@@ -101,14 +101,14 @@ export class RecordKeeper {
   due(): readonly DcsWrite[] {
     const record = this.#pending;
     if (record === null) return [];
-    const essence = essenceOf(record);
+    const same = this.#written !== null && isSame(record, this.#written);
     const lsn = record.lsn === null ? null : formatLsn(record.lsn);
     const now = this.#context.clock.now();
     const beat = heartbeatMs(this.#context.settings().ttlMs);
     const silent = this.#writtenAt === null ? Infinity : elapsedMs(this.#writtenAt, now);
-    if (essence === this.#written && silent < beat && (lsn === this.#writtenLsn || silent < 900)) return [];
+    if (same && silent < beat && (lsn === this.#writtenLsn || silent < 900)) return [];
     this.#sequence += 1;
-    this.#written = essence;
+    this.#written = record;
     this.#writtenLsn = lsn;
     this.#writtenAt = now;
     const leading = this.#context.keeper.standing().kind === "mine" && record.role === "primary";
@@ -145,16 +145,27 @@ export class RecordKeeper {
   }
 }
 
-/** The part of a record whose change others should hear of at once. */
-function essenceOf(record: NodeRecord): string {
-  return encodeRecord({
-    ...record,
-    sequence: 0,
-    lsn: null,
-    replayedLsn: null,
-    oldestWalLsn: null,
-    writtenAt: "",
-    operation: record.operation === null ? null : { ...record.operation, doneBytes: progressTenth(record) },
+/** What others need not hear of at once. */
+const volatile: ReadonlySet<string> = new Set([
+  "sequence",
+  "lsn",
+  "replayedLsn",
+  "oldestWalLsn",
+  "writtenAt",
+] satisfies (keyof NodeRecord)[]);
+
+/** Whether nothing has changed that others should hear of at once. Asked each round: most fields are the very same values. */
+function isSame(record: NodeRecord, written: NodeRecord): boolean {
+  const essence = (of: NodeRecord, name: keyof NodeRecord): unknown =>
+    name === "operation" && of.operation !== null
+      ? { ...of.operation, doneBytes: progressTenth(of) }
+      : of[name];
+  return (Object.keys(record) as (keyof NodeRecord)[]).every((name) => {
+    if (volatile.has(name) || record[name] === written[name]) return true;
+    const [now, before] = [essence(record, name), essence(written, name)];
+    return (
+      typeof now === "object" && typeof before === "object" && encodeRecord(now) === encodeRecord(before)
+    );
   });
 }
 
