@@ -137,7 +137,10 @@ export class NetSocket implements WireSocket {
     // From here on the TLS layer reads; what it is told of the end of the connection comes from itself.
     plain.off("end", this.#ended);
     plain.off("drain", this.#drained);
-    const secured = await upgrade(plain);
+    const secured = await upgrade(plain).catch((thrown: unknown) => {
+      plain.destroy();
+      throw thrown;
+    });
     plain.off("close", this.#gone);
     this.#socket = secured;
     this.encrypted = true;
@@ -147,8 +150,8 @@ export class NetSocket implements WireSocket {
   }
 
   #listen(socket: Socket, readsOwnBuffer: boolean): void {
-    if (!readsOwnBuffer) socket.on("data", (chunk: Buffer) => this.onBytes(chunk, chunk.length));
     socket.pause();
+    if (!readsOwnBuffer) socket.on("data", (chunk: Buffer) => this.onBytes(chunk, chunk.length));
     socket.on("end", this.#ended);
     socket.on("drain", this.#drained);
     socket.on("error", this.#failed);
