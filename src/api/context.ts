@@ -3,7 +3,7 @@ import type { AgentService } from "../agent/service.ts";
 import type { Clock } from "../system/clock.ts";
 import type { EventCounts } from "./metrics/event-counts.ts";
 import type { ScheduledRestart } from "./patroni/scheduled-restart.ts";
-import type { ProcessProbe } from "./metrics/process-probe.ts";
+import type { ProcessProbe } from "../system/process-probe.ts";
 import type { StreamHub } from "./stream.ts";
 
 /** What every handler may use. */

@@ -11,7 +11,7 @@ import type { ApiAuth } from "./credentials.ts";
 import { dispatch } from "./dispatch.ts";
 import { toApiRequest, type ApiReply } from "./exchange.ts";
 import { EventCounts } from "./metrics/event-counts.ts";
-import { watchProcess } from "./metrics/process-probe.ts";
+import { watchProcess } from "../system/process-probe.ts";
 import { ScheduledRestart } from "./patroni/scheduled-restart.ts";
 import { limitSilence } from "./silent-clients.ts";
 import { StreamHub } from "./stream.ts";

@@ -2,7 +2,7 @@ import type { DiskFacts } from "../../postgres/disk.ts";
 import { heldForMs } from "../../cluster/policy.ts";
 import { servesAsPrimary } from "../patroni/health.ts";
 import type { ApiContext } from "../context.ts";
-import type { Metric, Sample } from "./exposition.ts";
+import type { Metric, Sample } from "../../system/exposition.ts";
 
 /** pgherd's own metrics: this node, the cluster as this node sees it, and this process. */
 export function agentMetrics(context: ApiContext): readonly Metric[] {

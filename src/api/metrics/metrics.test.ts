@@ -9,7 +9,7 @@ import {
 } from "../../../test/support/agent-service.ts";
 import { ask, startTestApi } from "../../../test/support/api-server.ts";
 import type { Lsn } from "../../values/lsn.ts";
-import { exposition } from "./exposition.ts";
+import { exposition } from "../../system/exposition.ts";
 
 let running: Awaited<ReturnType<typeof startTestApi>>;
 beforeAll(async () => {

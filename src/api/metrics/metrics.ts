@@ -1,6 +1,6 @@
 import type { ApiContext } from "../context.ts";
 import { agentMetrics } from "./agent-metrics.ts";
-import { exposition } from "./exposition.ts";
+import { exposition } from "../../system/exposition.ts";
 import { patroniMetrics } from "./patroni-metrics.ts";
 
 /** The body of `/metrics`: Patroni's metrics under Patroni's names, then pgherd's own. */

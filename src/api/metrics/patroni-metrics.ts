@@ -3,7 +3,7 @@ import type { ApiContext } from "../context.ts";
 import { replicationState, runningSql } from "../patroni/health.ts";
 import { nodeState } from "../patroni/node-document.ts";
 import { syncStanding } from "../patroni/picture.ts";
-import type { Metric } from "./exposition.ts";
+import type { Metric } from "../../system/exposition.ts";
 
 /** Patroni's metrics, so that its dashboards and alarms go on working. */
 export function patroniMetrics(context: ApiContext): readonly Metric[] {

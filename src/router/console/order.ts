@@ -16,7 +16,7 @@ export type Order =
 
 const defaultPauseMs = 30_000;
 /** Longer than this nobody's driver waits; who needs more says it again. */
-const longestPauseMs = 600_000;
+export const longestPauseMs = 600_000;
 
 /** The order in the words of a command; null when its first word is none. @throws Refusal 42601, 22023 */
 export function orderIn(words: readonly Word[]): Order | null {

@@ -1,6 +1,8 @@
 /** Prometheus' text format, by hand: a client library costs 9 MB of memory in every agent and gives nothing else here. */
 
 export interface Sample {
+  /** What stands behind the metric's name: `_bucket`, `_sum`, `_count` of a histogram. */
+  readonly suffix?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly value: number;
 }
@@ -8,7 +10,7 @@ export interface Sample {
 /** One metric with all its samples. */
 export interface Metric {
   readonly name: string;
-  readonly type: "gauge" | "counter";
+  readonly type: "gauge" | "counter" | "histogram";
   readonly help: string;
   readonly samples: readonly Sample[];
 }
@@ -18,7 +20,8 @@ export function exposition(metrics: readonly Metric[], common: Readonly<Record<s
   return metrics
     .map(({ name, type, help, samples }) => {
       const lines = samples.map(
-        (sample) => `${name}${labelText({ ...common, ...sample.labels })} ${numberText(sample.value)}`,
+        (sample) =>
+          `${name}${sample.suffix ?? ""}${labelText({ ...common, ...sample.labels })} ${numberText(sample.value)}`,
       );
       return [`# HELP ${name} ${escapeHelp(help)}`, `# TYPE ${name} ${type}`, ...lines, ""].join("\n");
     })
