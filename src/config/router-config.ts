@@ -157,9 +157,9 @@ export interface VipSettings {
   readonly priority: number;
   /** Whether a router of higher priority takes it from a healthy holder. */
   readonly preempt: boolean;
-  /** `bind: router`: how long the lock outlives its last renewal. */
+  /** How long the lock outlives its last renewal. */
   readonly lockMs: number;
-  /** How long the kernel keeps the address without being told again, whole seconds. */
+  /** How long the kernel keeps the address at most without being told again, whole seconds; less where the lock ends before. */
   readonly lifetimeMs: number;
   /** Whether somebody else on the network is asked for before an unplanned take-over. */
   readonly duplicateCheck: boolean;

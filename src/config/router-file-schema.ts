@@ -244,15 +244,21 @@ const vip = z
       description: "bind: router. Take it from a healthy holder of lower priority.",
     }).default(false),
     lock: duration(
-      { description: "bind: router. How long the lock outlives its last renewal." },
-      { min: "500ms", max: "1min" },
-    ).prefault("1500ms"),
+      {
+        description:
+          "How long the lock outlives its last renewal: how long the address is away when a whole host dies.",
+      },
+      { min: "3s", max: "1min" },
+    ).prefault("4s"),
     lifetime: duration(
-      { description: "How long the kernel keeps the address without being told again, in whole seconds." },
+      {
+        description:
+          "How long the kernel keeps the address at most without being told again, in whole seconds; never so long that the lock could be another's.",
+      },
       { min: "1s", max: "1min" },
     )
       .refine((value) => value % 1000 === 0, "the kernel counts whole seconds")
-      .prefault("2s"),
+      .prefault("10s"),
     duplicate_check: flag({
       description: "Ask the network for another holder before an unplanned take-over.",
     }).default(true),

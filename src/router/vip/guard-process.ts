@@ -38,7 +38,6 @@ export async function runVipGuard({
   const answer = (each: GuardAnswer): void => void output.write(`${JSON.stringify(each)}\n`);
   const opening: { promise: Promise<Opened | null> } = { promise: Promise.resolve(null) };
   let isOpen = false;
-  let ended = false;
 
   const open = async (line: string): Promise<Opened> => {
     const order = parseOpening(line);
@@ -58,28 +57,25 @@ export async function runVipGuard({
     guard.open();
     return { guard, close: () => dcs.close() };
   };
-  const read = lineReader((line) => {
-    if (!isOpen) {
-      isOpen = true;
-      opening.promise = open(line);
-      return;
-    }
-    const order = parseOrder(line);
-    if (order?.kind === "end") ended = true;
-    else if (order !== null) void opening.promise.then((opened) => opened?.guard.hear(order));
-  });
-  await new Promise<void>((resolve) => {
-    input.on("data", (chunk: Buffer) => {
-      read(chunk);
-      if (ended) resolve();
+  const inOrder = await new Promise<boolean>((resolve) => {
+    const read = lineReader((line) => {
+      if (!isOpen) {
+        isOpen = true;
+        opening.promise = open(line);
+        return;
+      }
+      const order = parseOrder(line);
+      if (order?.kind === "end") resolve(true);
+      else if (order !== null) void opening.promise.then((opened) => opened?.guard.hear(order));
     });
-    input.once("close", () => resolve());
-    input.once("error", () => resolve());
+    input.on("data", read);
+    input.once("close", () => resolve(false));
+    input.once("error", () => resolve(false));
   });
   const opened = await opening.promise;
   if (opened === null) throw new Error("The guard of virtual addresses is started by a router.");
   const { guard, close } = opened;
-  if (ended) guard.close();
+  if (inOrder) guard.close();
   else await guard.orphaned();
   await close();
 }

@@ -98,7 +98,10 @@ export function ipAddress(settings: VipSettings, ports: AddressPorts): VipAddres
         },
       );
       if (cut.code !== 0) ports.log("vip.cut_failed", { address, message: toolProblem("ss", cut) });
-      if (result.code !== 0 && !/Cannot assign requested address|Cannot find device/.test(result.stderr))
+      if (
+        result.code !== 0 &&
+        !/Cannot assign requested address|Address not found|Cannot find device/.test(result.stderr)
+      )
         throw addressFault(`${spec} could not be removed from ${device}`, result);
     },
     announce: () => (ipv6 ? announceIpv6(address, device, ports) : announceIpv4(address, device, ports)),
