@@ -60,7 +60,7 @@ export class Front {
     greeting: Extract<Greeting, { kind: "startup" }>,
   ): Promise<void> {
     const { limits, cancels } = this.#shared;
-    const claim = claimed(greeting, socket);
+    const claim = claimed(greeting);
     const toConsole = this.#asksForConsole(claim, listener);
     const entrance = this.#entrance(claim, socket, listener, toConsole);
     if (claim.answer !== null) socket.write(claim.answer, 0, claim.answer.length);
