@@ -79,6 +79,17 @@ const driverRequirements = [
   },
 ];
 
+/** What moves virtual addresses and passes connections in the kernel; tests do both in networks of their own. */
+const networkRequirements = [
+  program("ip", ["iproute2"]),
+  program("ss", ["iproute2"]),
+  program("arping", ["iputils-arping"]),
+  program("ndisc6", ["ndisc6"]),
+  program("nft", ["nftables"]),
+  program("conntrack", ["conntrack"]),
+  program("unshare", ["util-linux"]),
+];
+
 /**
  * Everything needed to run pgherd; with `tests` also what only the tests drive; with `hosts` what makes hosts of
  * namespaces; with `peers` the proxies of these names.
@@ -106,6 +117,7 @@ export function requirements({ tests, hosts = false, peers = [] }) {
       program("patronictl", ["patroni", "python3-etcd"]),
       program("openssl", ["openssl"]),
       ...driverRequirements,
+      ...networkRequirements,
     );
   for (const peer of peers) list.push(peerRequirements[peer]);
   if (hosts)
