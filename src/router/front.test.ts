@@ -16,6 +16,7 @@ import { fromServer } from "../pgwire/message-types.ts";
 import { scramKeys } from "../pgwire/scram.ts";
 import { encodeCancel, encodeSslRequest, encodeStartup } from "../pgwire/startup.ts";
 import { scramVerifier } from "../postgres/scram-verifier.ts";
+import { systemTimers } from "../system/timers.ts";
 import { Secret } from "../values/secret.ts";
 
 const opened: TestFronts[] = [];
@@ -57,7 +58,7 @@ function startup(user: string, more: Readonly<Record<string, string>> = {}): Buf
 }
 
 function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 5));
+  return systemTimers.sleep(5);
 }
 
 /** What the client is told in the end: the error, or null when it is in. */
@@ -129,11 +130,11 @@ describe("start-up", () => {
         async (a, b) => {
           const client = await connected(made);
           client.send(bytes.subarray(0, a));
-          await new Promise((resolve) => setImmediate(resolve));
+          await systemTimers.sleep(0);
           client.send(bytes.subarray(a, 8));
           expect((await client.bytes(1)).toString()).toBe("N");
           client.send(bytes.subarray(8, b));
-          await new Promise((resolve) => setImmediate(resolve));
+          await systemTimers.sleep(0);
           client.send(bytes.subarray(b));
           expect(await outcome(client)).toBeNull();
           client.socket.destroy();
@@ -232,11 +233,16 @@ describe("start-up", () => {
     const half = await connected(made);
     half.send(startup("app").subarray(0, 10));
     const dripping = await connected(made);
-    const drip = setInterval(() => dripping.send(Buffer.from([0])), 10);
+    const drip = async (): Promise<void> => {
+      while (!dripping.socket.destroyed) {
+        dripping.send(Buffer.from([0]));
+        await pause();
+      }
+    };
+    void drip();
     const unproven = await connected(made);
     unproven.send(startup("app"));
     await Promise.all([silent, half, dripping, unproven].map((client) => client.closed()));
-    clearInterval(drip);
     while (made.limits.starting > 0) await pause();
     expect(made.clients).toHaveLength(0);
   });

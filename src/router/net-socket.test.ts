@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
+import { systemTimers } from "../system/timers.ts";
 import { connectSocket, NetSocket, serverOptions } from "./net-socket.ts";
 
 const open: { destroy: () => void }[] = [];
@@ -49,7 +50,7 @@ function connections(server: Server): Promise<number> {
 }
 
 async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (!(await condition())) await systemTimers.sleep(5);
 }
 
 test("this Node allows the fast reads", async () => {
@@ -60,7 +61,7 @@ test("this Node allows the fast reads", async () => {
   for (let round = 0; round < 3; round += 1) {
     client.write("x");
     await until(() => client.bytesWritten === round + 1);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await systemTimers.sleep(10);
   }
   // Three reads into one buffer.
   expect(buffers.size).toBe(1);
@@ -101,13 +102,13 @@ for (const fast of [true, false])
     let count = 0;
     accepted.onBytes = (_, length) => (count += length);
     client.write("abc");
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await systemTimers.sleep(20);
     expect(count).toBe(0);
     accepted.resume();
     await until(() => count === 3);
     accepted.pause();
     client.write("def");
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await systemTimers.sleep(20);
     expect(count).toBe(3);
     accepted.resume();
     await until(() => count === 6);
@@ -167,7 +168,7 @@ test("bytes that were given back come first, not within resume, and not while st
   accepted.resume();
   expect(heard).toEqual([]);
   accepted.pause();
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await systemTimers.sleep(20);
   expect(heard).toEqual([]);
   accepted.resume();
   await until(() => heard.join("").length === 11);
