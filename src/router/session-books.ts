@@ -1,0 +1,279 @@
+import { decodeBind, decodeClose } from "../pgwire/decode.ts";
+import { fromClient, fromServer, transactionState } from "../pgwire/message-types.ts";
+import { scanStatement, type StatementFacts } from "../pgwire/statement.ts";
+import { Awaited, awaited } from "./session-awaited.ts";
+import { does, Statements } from "./session-statements.ts";
+
+/** Where a COPY stands, seen from the session. */
+type Copy = "none" | "in" | "out" | "both";
+
+/** What can be said of work that was sent to a server that is gone. */
+export type Outcome =
+  /** Nothing was under way. */
+  | "nothing"
+  /** Nothing of it can have become durable. */
+  | "aborted"
+  /** It may have been committed. */
+  | "unknown";
+
+/** More names than this, and the state of the session counts as not known. */
+const mostCustomNames = 256;
+/** What opens a transaction and does nothing else. */
+const beginForm = /^\s*(?:begin|start\s+transaction)(?:\s+(?:work|transaction|isolation|level|serializable|repeatable|read|committed|uncommitted|only|write|not|deferrable)|\s*,)*\s*;?\s*$/i;
+const customName = /^[a-z_][\w$]*(?:\.[a-z_][\w$]*)+$/i;
+
+/**
+ * Follows the conversation of one client with its server, message by message, and knows at each point whether the session
+ * could go on elsewhere, and what is in flight. It holds no sockets and forwards nothing.
+ */
+export class Books {
+  /** Of the last ReadyForQuery, one of `transactionState`. */
+  status: number = transactionState.idle;
+  /** Messages of the extended protocol were sent, and no Sync after them. */
+  extended = false;
+  copy: Copy = "none";
+  /** The session's own state may have changed since it was last looked at. */
+  dirty = false;
+  /** The client has sent anything since then. */
+  touched = false;
+  /** A setting was named by an expression: no look at the catalog can find it. */
+  settingUnknown = false;
+  /** standard_conforming_strings. */
+  plainStrings = true;
+  transactions = 0;
+  readonly statements = new Statements();
+  readonly awaited: Awaited;
+  #customNames: Set<string> | null = null;
+  /** What was sent will run inside a transaction. */
+  #inside = false;
+  /** Something was sent that commits by itself, outside a transaction. */
+  #autocommit = false;
+  /** Something was sent that commits wherever it runs. */
+  #commit = false;
+  /** The end of the running copy was sent. */
+  #copyEnded = false;
+  /** What the unnamed portal's statement does. */
+  #portal = 0;
+
+  constructor() {
+    this.awaited = new Awaited((code, answered) => {
+      if (code === awaited.namedParse || code === awaited.statementClose) this.statements.settle(answered);
+      else if (code === awaited.unnamedParse && !answered) this.statements.dropUnnamed();
+    });
+  }
+
+  /** Nothing is in flight and no transaction is open. */
+  get atRest(): boolean {
+    return this.awaited.replies === 0 && this.status === transactionState.idle && !this.extended && this.copy === "none";
+  }
+
+  /** Nothing is in flight, whatever the transaction. */
+  get quiet(): boolean {
+    return this.awaited.replies === 0 && !this.extended && this.copy === "none";
+  }
+
+  /** Settings with a dot the client may have set. */
+  get customNames(): ReadonlySet<string> {
+    return (this.#customNames ??= new Set());
+  }
+
+  /** What became of the work in flight if the server is gone now. @param readOnly it was a standby */
+  outcome(readOnly: boolean): Outcome {
+    if (this.quiet) return "nothing";
+    if (readOnly) return "aborted";
+    if (this.#commit) return "unknown";
+    if (this.copy === "in" && !this.#copyEnded) return "aborted";
+    return this.#autocommit ? "unknown" : "aborted";
+  }
+
+  /**
+   * A message of the client that goes to the server.
+   * @param start, end its body; @param complete whether all of it is there
+   */
+  fromClient(type: number, buffer: Buffer, start: number, end: number, complete: boolean): void {
+    this.touched = true;
+    switch (type) {
+      case fromClient.query:
+        this.#query(complete ? buffer.toString("latin1", start, end - 1) : null);
+        return;
+      case fromClient.sync:
+        this.extended = false;
+        this.awaited.push(awaited.sync);
+        return;
+      case fromClient.execute:
+        this.extended = true;
+        this.#execute(buffer, start);
+        return;
+      case fromClient.bind:
+        this.extended = true;
+        if (this.statements.notable) this.#bind(buffer, start, end, complete);
+        else this.#portal = 0;
+        return;
+      case fromClient.parse:
+        this.extended = true;
+        this.#parse(buffer, start, end, complete);
+        return;
+      case fromClient.describe:
+      case fromClient.flush:
+        this.extended = true;
+        return;
+      case fromClient.close:
+        this.extended = true;
+        this.#close(buffer, start, end, complete);
+        return;
+      case fromClient.functionCall:
+        this.awaited.push(awaited.query);
+        this.dirty = true;
+        if (!this.#inside) this.#autocommit = true;
+        return;
+      case fromClient.copyDone:
+      case fromClient.copyFail:
+        this.#copyEnded = true;
+        this.awaited.push(awaited.copyEnd);
+        return;
+      default:
+        return;
+    }
+  }
+
+  /** A ReadyForQuery of the server. */
+  ready(state: number): void {
+    this.awaited.ready();
+    this.status = state;
+    this.copy = "none";
+    if (state === transactionState.idle) this.transactions += 1;
+    if (this.awaited.replies > 0) return;
+    this.#autocommit = false;
+    this.#commit = false;
+    this.#inside = state !== transactionState.idle;
+    this.#copyEnded = false;
+  }
+
+  /** CopyInResponse, CopyOutResponse or CopyBothResponse. */
+  copyBegins(type: number): void {
+    if (type === fromServer.copyIn) {
+      this.copy = "in";
+      this.awaited.copyIn();
+      this.#copyEnded = this.awaited.copyEndSeen;
+    } else this.copy = type === fromServer.copyOut ? "out" : "both";
+  }
+
+  /** CommandComplete or ErrorResponse: a copy is over. */
+  statementOver(): void {
+    this.copy = "none";
+  }
+
+  /** A session on a new server begins: nothing is in flight. @param status what the new server's transaction is */
+  restart(status: number): void {
+    this.awaited.clear();
+    this.statements.dropUnderway();
+    this.status = status;
+    this.extended = false;
+    this.copy = "none";
+    this.#autocommit = false;
+    this.#commit = false;
+    this.#copyEnded = false;
+    this.#portal = 0;
+    this.#inside = status !== transactionState.idle;
+  }
+
+  #query(sql: string | null): void {
+    this.awaited.push(awaited.query);
+    this.statements.dropUnnamed();
+    if (sql === null) this.#runs(does.touchSession | does.commit, null);
+    else {
+      const facts = scanStatement(sql, this.plainStrings);
+      this.#runs(this.#doing(sql, facts), facts);
+    }
+  }
+
+  #parse(buffer: Buffer, start: number, end: number, complete: boolean): void {
+    const named = buffer[start] !== 0;
+    this.awaited.push(named ? awaited.namedParse : awaited.unnamedParse);
+    const nameEnd = named ? buffer.indexOf(0, start) : start;
+    const name = nameEnd === -1 ? "" : buffer.toString("latin1", start, nameEnd);
+    const sqlEnd = complete ? buffer.indexOf(0, nameEnd + 1) : -1;
+    let what = does.touchSession | does.commit;
+    let facts: StatementFacts | null = null;
+    if (nameEnd !== -1 && sqlEnd !== -1 && sqlEnd < end) {
+      const sql = buffer.toString("latin1", nameEnd + 1, sqlEnd);
+      facts = scanStatement(sql, this.plainStrings);
+      what = this.#doing(sql, facts);
+    }
+    const message = complete ? buffer.subarray(start - 5, end) : null;
+    if (named) this.statements.parse(name, message, what, facts);
+    else this.statements.parseUnnamed(message, what, facts);
+  }
+
+  #bind(buffer: Buffer, start: number, end: number, complete: boolean): void {
+    const portalEnd = buffer.indexOf(0, start);
+    const nameEnd = portalEnd === -1 ? -1 : buffer.indexOf(0, portalEnd + 1);
+    if (portalEnd === -1 || nameEnd === -1 || nameEnd >= end) return;
+    const found = this.statements.find(buffer.toString("latin1", portalEnd + 1, nameEnd));
+    // Of a portal with a name the statement is not kept: at its execution it counts as doing what any here does.
+    if (portalEnd === start) this.#portal = found?.does ?? 0;
+    const numbers = found?.facts?.settingParameters ?? [];
+    if (numbers.length === 0) return;
+    if (!complete) this.settingUnknown = true;
+    else {
+      const { parameters } = decodeBind(buffer, start, end);
+      for (const number of numbers) this.#custom(parameters[number - 1]?.toString("latin1") ?? "");
+    }
+  }
+
+  #execute(buffer: Buffer, start: number): void {
+    const unnamed = buffer[start] === 0;
+    this.#runs(unnamed ? this.#portal : this.statements.notable ? does.touchSession | does.commit : 0, null);
+  }
+
+  #close(buffer: Buffer, start: number, end: number, complete: boolean): void {
+    const statement = complete && buffer[start] === 0x53;
+    const name = statement ? decodeClose(buffer, start, end).name : "";
+    if (statement && name !== "") {
+      this.awaited.push(awaited.statementClose);
+      this.statements.close(name);
+    } else {
+      this.awaited.push(awaited.portalClose);
+      if (statement) this.statements.dropUnnamed();
+    }
+  }
+
+  #doing(sql: string, facts: StatementFacts): number {
+    for (const name of facts.settings) this.#custom(name);
+    if (facts.settingUnknown) this.settingUnknown = true;
+    const first = sql.charCodeAt(0) | 0x20;
+    const begins = (first === 0x62 || first === 0x73 || first <= 0x20) && !facts.touchesSession && beginForm.test(sql);
+    return (
+      (facts.touchesSession ? does.touchSession : 0) |
+      (facts.mayCommit ? does.commit : 0) |
+      (facts.endsTransaction ? does.endTransaction : 0) |
+      (begins ? does.begin : 0)
+    );
+  }
+
+  #runs(what: number, facts: StatementFacts | null): void {
+    if (what === 0) {
+      if (!this.#inside) this.#autocommit = true;
+      return;
+    }
+    if ((facts?.settingParameters.length ?? 0) > 0) this.settingUnknown = true;
+    if ((what & does.touchSession) !== 0) this.dirty = true;
+    if ((what & does.begin) !== 0) {
+      this.#inside = true;
+      return;
+    }
+    if ((what & does.commit) !== 0) this.#commit = true;
+    else if (!this.#inside) this.#autocommit = true;
+    if ((what & does.endTransaction) !== 0) this.#inside = false;
+  }
+
+  #custom(name: string): void {
+    if (!customName.test(name)) {
+      // An ordinary parameter stands in the catalog; anything else PostgreSQL refuses.
+      return;
+    }
+    this.#customNames ??= new Set();
+    if (this.#customNames.size >= mostCustomNames) this.settingUnknown = true;
+    else this.#customNames.add(name);
+  }
+}
