@@ -6,7 +6,12 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["src/**/*.test.ts", "test/structure/**/*.test.ts", "fault/*.test.mjs"],
+          include: [
+            "src/**/*.test.ts",
+            "test/structure/**/*.test.ts",
+            "test/fuzz/**/*.test.ts",
+            "fault/*.test.mjs",
+          ],
           isolate: false,
           pool: "threads",
         },

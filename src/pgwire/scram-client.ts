@@ -80,6 +80,7 @@ export class ScramClient {
   verify(serverFinal: Buffer): void {
     const attributes = new Attributes(serverFinal.toString("latin1"));
     const signature = base64(attributes.take("v"));
+    if (attributes.left > 0) throw new ScramError("08P01", "malformed SCRAM message (server's last)");
     if (this.#serverKey === null || signature?.length !== keyLength)
       throw new ScramError("08P01", "malformed SCRAM message (server signature)");
     if (!timingSafeEqual(signature, hmac(this.#serverKey, this.#signed, "latin1")))

@@ -147,6 +147,9 @@ describe("the client's end of SCRAM", () => {
       "28000",
     );
     expect(codeOf(() => client.verify(Buffer.from("e=other-error")))).toBe("08P01");
+    expect(codeOf(() => client.verify(Buffer.from(`v=${Buffer.alloc(32).toString("base64")},x=1`)))).toBe(
+      "08P01",
+    );
   });
 
   it.each([
