@@ -45,7 +45,7 @@ export interface DriverSession {
   hold(state: HeldState): Promise<void>;
   /** One row by the prepared insert, in a transaction of its own. */
   write(number: number): Promise<void>;
-  /** Several rows by the prepared insert in one explicit transaction. */
+  /** Several rows by the prepared insert in one explicit transaction; one that fails is rolled back. */
   transaction(numbers: readonly number[]): Promise<void>;
   /** Opens a transaction and writes one row in it. */
   begin(number: number): Promise<void>;

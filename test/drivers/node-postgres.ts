@@ -44,7 +44,14 @@ export async function nodePostgres(
       return run("set work_mem = '7MB'", setTenant, `listen ${channel}`);
     },
     write: (number) => run(put(number)),
-    transaction: (numbers) => run("begin", ...numbers.map(put), "commit"),
+    transaction: async (numbers) => {
+      try {
+        await run("begin", ...numbers.map(put), "commit");
+      } catch (error) {
+        if (lost === null) await run("rollback");
+        throw error;
+      }
+    },
     begin: (number) => run("begin", put(number)),
     commit: () => run("commit"),
     rollback: () => run("rollback"),

@@ -88,7 +88,14 @@ export async function psql(target: DriverTarget): Promise<DriverSession> {
         `prepare put(bigint) as insert into ${table} (n) values ($1)`,
       ),
     write: (number) => run(put(number)),
-    transaction: (numbers) => run("begin", ...numbers.map(put), "commit"),
+    transaction: async (numbers) => {
+      try {
+        await run("begin", ...numbers.map(put), "commit");
+      } catch (error) {
+        if (error instanceof DriverFailure && error.open) await run("rollback");
+        throw error;
+      }
+    },
     begin: (number) => run("begin", put(number)),
     commit: () => run("commit"),
     rollback: () => run("rollback"),

@@ -117,7 +117,7 @@ public final class Driver {
       for (long number : numbers(line)) put(number);
       connection.commit();
     } catch (SQLException error) {
-      connection.rollback();
+      if (open()) connection.rollback();
       throw error;
     } finally {
       if (open()) connection.setAutoCommit(true);
