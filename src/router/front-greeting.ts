@@ -32,8 +32,7 @@ const no = Buffer.from("N");
 export async function greet(socket: NetSocket, intake: Intake, listener: FrontListener): Promise<Greeting> {
   const from = await speaker(socket, intake, listener);
   const plain = { endPoint: null, certificate: { kind: "none" } } as const;
-  const first = await intake.take<number>(firstByte);
-  if (first === tlsHandshake) {
+  if ((await intake.take(firstByte)) === tlsHandshake) {
     const secured = await secure(socket, intake, listener, true);
     return begin(await packet(intake), { ...from, ...secured });
   }

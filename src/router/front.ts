@@ -3,7 +3,9 @@ import { authenticate, WrongPassword } from "./authentication.ts";
 import { greet, type Greeting } from "./front-greeting.ts";
 import type { Entrance, FrontListener, FrontShared } from "./front-ports.ts";
 import { claimed, type Claimed } from "./front-claim.ts";
+import { deadline } from "../system/timers.ts";
 import { ClientGone, Intake } from "./intake.ts";
+import type { Release } from "./limits.ts";
 import type { NetSocket } from "./net-socket.ts";
 import { MalformedMessage } from "../pgwire/malformed.ts";
 import { Refusal } from "./refusal.ts";
@@ -26,14 +28,17 @@ export class Front {
   async welcome(socket: NetSocket, listener: FrontListener): Promise<void> {
     const { limits, timers, settings, cancels } = this.#shared;
     listener.counters.accepted += 1;
-    const leave = limits.enter();
     const intake = new Intake(socket);
     // One limit for all of it: who sends a byte now and then does not stay.
-    const timer = timers.after(settings().timeouts.startupMs, () => socket.destroy());
+    const limit = deadline(timers, settings().timeouts.startupMs);
+    limit.signal.addEventListener("abort", () => socket.destroy(), { once: true });
+    let leave: Release | null = null;
     const from = { address: socket.remoteAddress };
     try {
-      if (leave === null)
-        throw new Refusal("53300", "too many connections are starting", `${limits.starting} are.`);
+      // Who says nothing costs nothing but its socket, and keeps nobody from coming in.
+      await intake.some();
+      leave = await limits.enter(limit.signal);
+      if (leave === null) throw new ClientGone();
       const greeting = await greet(socket, intake, listener);
       from.address = greeting.address;
       if (greeting.kind === "startup") {
@@ -47,7 +52,7 @@ export class Front {
     } catch (thrown) {
       this.#turnAway(socket, listener, from.address, thrown);
     } finally {
-      timer.cancel();
+      limit.clear();
       leave?.();
     }
     this.#partFrom(socket);

@@ -68,6 +68,11 @@ export class Intake {
     }
   }
 
+  /** Waits for the first byte, without taking it. @throws {ClientGone} */
+  async some(): Promise<void> {
+    while (this.left === 0) await this.#more();
+  }
+
   /** The next message with a type. @throws as `take` */
   message(): Promise<WireMessage> {
     return this.take(readMessage);

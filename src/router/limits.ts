@@ -23,6 +23,7 @@ export class ClientLimits {
   readonly #databases = new Map<string, number>();
   #all = 0;
   #starting = 0;
+  readonly #toStart = new Set<() => void>();
 
   /** @param limits those of now: they can be changed while clients are connected */
   constructor(limits: () => RouterLimits) {
@@ -39,11 +40,33 @@ export class ClientLimits {
     return this.#starting;
   }
 
-  /** @returns null = too many connections are in their start-up */
-  enter(): Release | null {
-    if (this.#starting >= this.#limits().starting) return null;
+  /**
+   * Waits until the start-up may begin, first come first served: when all clients come back at once, none is turned away.
+   * @returns null = the signal aborted before
+   */
+  enter(signal: AbortSignal): Promise<Release | null> {
+    if (signal.aborted) return Promise.resolve(null);
+    if (this.#starting < this.#limits().starting) return Promise.resolve(this.#start());
+    return new Promise((resolve) => {
+      const finish = (place: Release | null): void => {
+        this.#toStart.delete(called);
+        signal.removeEventListener("abort", abort);
+        resolve(place);
+      };
+      const called = (): void => finish(this.#start());
+      const abort = (): void => finish(null);
+      this.#toStart.add(called);
+      signal.addEventListener("abort", abort, { once: true });
+    });
+  }
+
+  #start(): Release {
     this.#starting += 1;
-    return once(() => (this.#starting -= 1));
+    return once(() => {
+      this.#starting -= 1;
+      const [next] = this.#toStart;
+      if (this.#starting < this.#limits().starting) next?.();
+    });
   }
 
   /** A client of whom nothing but its listener is known; @returns null = there are too many */
