@@ -26,6 +26,7 @@ export async function startPgherd({ dir, ttl, signal, set = [], count = 3 }) {
   const demo = await capture(
     [
       ...[...program, "demo", "up", "--dir", demoDir, "--nodes", `${count}`, "--ttl", `${ttl}`, "--json"],
+      "--no-router", // the nodes themselves are measured; who measures a router starts one of its own
       ...settings,
     ],
     {

@@ -1,11 +1,12 @@
 import { Fault } from "../values/fault.ts";
 import { signalProcess } from "../postgres/processes.ts";
 import { askStatus, startAgent } from "./agents.ts";
-import { nodeOf, readDemo, type DemoFile, type DemoNode } from "./demo-file.ts";
+import { nodeOf, readDemo, type DemoFile, type DemoNode, type DemoRouter } from "./demo-file.ts";
 import { describe, type DemoDescription } from "./description.ts";
 import { memberPids } from "./etcd.ts";
 import { waitUntil, type DemoHost } from "./host.ts";
 import { killEverything, nodePids, nodeProcessesByPart } from "./processes.ts";
+import { routerProcess, routerReady, startRouter } from "./router.ts";
 import { saveDemo } from "./up.ts";
 
 /** A part of a node that can be killed; host = every process of the node at once. */
@@ -18,7 +19,40 @@ export async function describeNow(demo: DemoFile): Promise<DemoDescription> {
   const pids = new Map<string, Awaited<ReturnType<typeof nodePids>>>();
   for (const node of demo.nodes) pids.set(node.name, await nodePids(node));
   const none = { agent: null, guard: null, postmaster: null };
-  return describe(demo, (node) => pids.get(node.name) ?? none, memberPids(demo));
+  return describe(demo, {
+    of: (node) => pids.get(node.name) ?? none,
+    members: memberPids(demo),
+    router: demo.router === null ? null : (routerProcess(demo.router)?.pid ?? null),
+  });
+}
+
+/** The router of a demo. @throws Fault NOT_FOUND */
+function routerOf(demo: DemoFile): DemoRouter {
+  if (demo.router !== null) return demo.router;
+  throw new Fault("NOT_FOUND", "The demo has no router.", {
+    hint: "A new demo has one unless it is started with --no-router.",
+  });
+}
+
+/** SIGKILL for the router. @returns how many processes were killed @throws Fault NOT_FOUND */
+export async function demoKillRouter(dir: string): Promise<number> {
+  const target = routerProcess(routerOf(await readDemo(dir)));
+  return target !== null && signalProcess(target, "SIGKILL") ? 1 : 0;
+}
+
+/**
+ * Starts the router again, and waits until it is ready.
+ * @returns whether it had to be started
+ * @throws Fault NOT_FOUND, TIMEOUT
+ */
+export async function demoStartRouter(dir: string, host: DemoHost): Promise<boolean> {
+  const demo = await readDemo(dir);
+  const router = routerOf(demo);
+  const started = routerProcess(router) === null;
+  const running = started ? { ...router, process: await startRouter(demo, router, host) } : router;
+  if (started) await saveDemo({ ...demo, router: running });
+  await routerReady(running, host);
+  return started;
 }
 
 /**

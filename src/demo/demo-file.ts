@@ -25,6 +25,16 @@ const nodeSchema = z.object({
   supervisor: processSchema.nullable(),
 });
 
+const routerSchema = z.object({
+  name: z.string(),
+  dir: z.string(),
+  ports: z.object({ primary: z.number(), standby: z.number(), admin: z.number(), metrics: z.number() }),
+  config: z.string(),
+  state_dir: z.string(),
+  log: z.string(),
+  process: processSchema.nullable(),
+});
+
 const demoSchema = z.object({
   format: z.literal(1),
   cluster: z.string(),
@@ -38,6 +48,8 @@ const demoSchema = z.object({
   role: z.object({ name: z.string(), database: z.string(), password: z.string() }),
   etcd: z.object({ program: z.string(), token: z.string(), members: z.array(memberSchema) }),
   nodes: z.array(nodeSchema),
+  /** null = the demo has none. */
+  router: routerSchema.nullable().default(null),
 });
 
 /** `DIR/demo.json`: all there is to know of a demo to show, stop and start it. Mode 0600: it holds a password. */
@@ -48,6 +60,8 @@ export type DemoProcess = z.infer<typeof processSchema>;
 export type DemoMember = z.infer<typeof memberSchema>;
 /** One node: an agent and its PostgreSQL. */
 export type DemoNode = z.infer<typeof nodeSchema>;
+/** The router in front of the nodes. */
+export type DemoRouter = z.infer<typeof routerSchema>;
 /** What every agent of the demo runs. */
 export type DemoProgram = NonNullable<DemoFile["program"]>;
 /** As whom the demo's programs run. */

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { checkNodeFile } from "../config/node-file.ts";
+import { checkRouterFile } from "../config/router-file.ts";
 import type { DemoFile } from "./demo-file.ts";
 import { connectionUrl, describe as describeDemo, introduction, shellLine } from "./description.ts";
 import { nodeFile, passfile } from "./node-file.ts";
 import { missingUntilHealthy } from "./agents.ts";
+import { routerFile } from "./router.ts";
 
 const node = (name: string, port: number): DemoFile["nodes"][number] => ({
   name,
@@ -39,13 +41,31 @@ const demo: DemoFile = {
     ],
   },
   nodes: [node("db1", 7001), node("db2", 7003)],
+  router: null,
+};
+
+const withRouter: DemoFile = {
+  ...demo,
+  router: {
+    name: "router",
+    dir: "/srv/demo/router",
+    ports: { primary: 5000, standby: 5001, admin: 6432, metrics: 9187 },
+    config: "/srv/demo/router/router.yml",
+    state_dir: "/srv/demo/router/state",
+    log: "/srv/demo/router/router.log",
+    process: null,
+  },
 };
 
 describe("the description of a demo", () => {
-  const described = describeDemo(demo, (each) => ({ agent: each.port, guard: null, postmaster: 1 }), [null]);
+  const described = describeDemo(demo, {
+    of: (each) => ({ agent: each.port, guard: null, postmaster: 1 }),
+    members: [null],
+    router: null,
+  });
 
   it("has exactly the keys that programs rely on", () => {
-    expect(Object.keys(described)).toEqual(["cluster", "dir", "endpoints", "nodes", "dcs"]);
+    expect(Object.keys(described)).toEqual(["cluster", "dir", "endpoints", "nodes", "router", "dcs"]);
     expect(Object.keys(described.nodes[0]!)).toEqual([
       "name",
       "postgres",
@@ -81,8 +101,7 @@ describe("the description of a demo", () => {
     );
     const own = describeDemo(
       { ...demo, runAs: null },
-      () => ({ agent: null, guard: null, postmaster: null }),
-      [],
+      { of: () => ({ agent: null, guard: null, postmaster: null }), members: [], router: null },
     );
     expect(own.nodes[1]!.agent_command).toMatch(/^\/usr\/bin\/node .* --supervised$/);
   });
@@ -94,6 +113,23 @@ describe("the description of a demo", () => {
     expect(text).toContain("pgherd demo kill db1 ");
     expect(text).toContain("pgherd switchover --to db2 ");
     expect(connectionUrl(demo, demo.nodes, null, false)).not.toContain("s:e");
+  });
+
+  it("leads to the router where there is one", () => {
+    const pids = { of: () => ({ agent: 1, guard: 2, postmaster: 3 }), members: [4], router: 5 };
+    const { endpoints, router, nodes } = describeDemo(withRouter, pids);
+    expect([endpoints.primary, endpoints.standby].map((url) => new URL(url).host)).toEqual([
+      "127.0.0.1:5000",
+      "127.0.0.1:5001",
+    ]);
+    expect(new URL(nodes[0]!.postgres).host).toBe("127.0.0.1:7001");
+    expect(router).toMatchObject({ pid: 5, http: "http://127.0.0.1:9187" });
+    expect(new URL(router!.admin).pathname).toBe("/pgherd");
+    expect(router!.command).toMatch(/pgherd router --config \/srv\/demo\/router\/router\.yml$/);
+    const text = introduction(withRouter, "pgherd", "db1").join("\n");
+    expect(text).toContain("psql 'postgresql://demo@127.0.0.1:5000/demo'");
+    expect(text).not.toContain("s:e");
+    expect(passfile(withRouter)).toContain("127.0.0.1:5000:*:demo:s\\:e");
   });
 
   it("quotes words for the shell", () => {
@@ -109,6 +145,16 @@ describe("the files of a demo", () => {
     expect(config?.dataDir).toBe("/srv/demo/db1/data");
     expect(config?.postgresql.port).toBe(7001);
     expect(config?.api.port).toBe(7002);
+  });
+
+  it("include a router's file without a problem", () => {
+    const { settings, problems } = checkRouterFile(routerFile(withRouter, withRouter.router!), {});
+    expect(problems).toEqual([]);
+    expect(settings?.listeners.map((each) => [each.name, each.target, each.port])).toEqual([
+      ["primary", "primary", 5000],
+      ["standby", "standby", 5001],
+    ]);
+    expect(settings?.admin.users).toEqual(["demo"]);
   });
 
   it("hold a password file in libpq's quoting", () => {

@@ -5,6 +5,7 @@ import { removeMember } from "./etcd.ts";
 import type { DemoHost } from "./host.ts";
 import { forgetDemoDir } from "./pointer.ts";
 import { endProcesses, killEverything, living, nodeProcessesByPart } from "./processes.ts";
+import { routerProcess } from "./router.ts";
 import { saveDemo } from "./up.ts";
 
 /** How `demo down` ended. */
@@ -26,6 +27,8 @@ export async function demoDown(dir: string, keep: boolean, host: DemoHost): Prom
     await forgetDemoDir(host.env, dir);
     return { found: false, removed: false };
   }
+  const router = demo.router === null ? null : routerProcess(demo.router);
+  if (router !== null) await endProcesses([router], keep ? "SIGTERM" : "SIGKILL", 15_000, host);
   if (keep) await stopGently(demo, host);
   await Promise.all(demo.nodes.map((node) => killEverything(node, host)));
   const members = demo.etcd.members.map((member) => living(member.process)).filter((each) => each !== null);
@@ -64,6 +67,7 @@ function withoutProcesses(demo: DemoFile): DemoFile {
   return {
     ...demo,
     nodes: demo.nodes.map((node) => ({ ...node, supervisor: null })),
+    router: demo.router === null ? null : { ...demo.router, process: null },
     etcd: { ...demo.etcd, members: demo.etcd.members.map((member) => ({ ...member, process: null })) },
   };
 }
@@ -72,6 +76,7 @@ function withoutProcesses(demo: DemoFile): DemoFile {
 async function removeDemo(demo: DemoFile): Promise<void> {
   for (const node of demo.nodes) await rm(node.dir, { recursive: true, force: true });
   for (const member of demo.etcd.members) await removeMember(member);
+  if (demo.router !== null) await rm(demo.router.dir, { recursive: true, force: true });
   for (const name of ["app", "passfile"]) await rm(join(demo.dir, name), { recursive: true, force: true });
   await rm(demoFilePath(demo.dir), { force: true });
   if ((await readdir(demo.dir)).length === 0) await rmdir(demo.dir).catch(() => undefined);

@@ -21,5 +21,9 @@ export function nodeFile(demo: DemoFile, node: DemoNode): string {
 export function passfile(demo: DemoFile): string {
   const escape = (text: string): string => text.replace(/[\\:]/g, "\\$&");
   const { name, password } = demo.role;
-  return demo.nodes.map((node) => `127.0.0.1:${node.port}:*:${escape(name)}:${escape(password)}\n`).join("");
+  const { primary, standby, admin } = demo.router?.ports ?? {};
+  const ports = [primary, standby, admin, ...demo.nodes.map((node) => node.port)].filter(
+    (port) => port !== undefined,
+  );
+  return ports.map((port) => `127.0.0.1:${port}:*:${escape(name)}:${escape(password)}\n`).join("");
 }

@@ -118,8 +118,8 @@ export async function nodePids(node: DemoNode): Promise<NodePids> {
 /** Programs of ours, as opposed to an editor or a shell somebody opened in the directory. */
 const ownPrograms = /^(node|etcd|postgres|pg_[a-z]+|initdb)$/;
 
-/** Whether a process works in the node's directory and is one of the programs a demo runs. */
-function belongsTo(pid: number, node: { readonly dir: string }): boolean {
+/** Whether a process works in this directory of a demo and is one of the programs a demo runs. */
+export function belongsTo(pid: number, node: { readonly dir: string }): boolean {
   try {
     const directory = readlinkSync(`/proc/${pid}/cwd`).replace(/ \(deleted\)$/, "");
     const dir = realPath(node.dir);

@@ -14,6 +14,7 @@ import { installProgram, ownBuild } from "./installation.ts";
 import { nodeFile, passfile } from "./node-file.ts";
 import { rememberDemoDir } from "./pointer.ts";
 import { living } from "./processes.ts";
+import { drawRouter, routerProcess, routerReady, startRouter } from "./router.ts";
 import { chooseRunAs, claimDirectory, findProgram, makeDirectory, writePrivately } from "./run-as.ts";
 import { initialSettings, type SettingsTree } from "./settings.ts";
 
@@ -27,6 +28,8 @@ export interface UpRequest {
   readonly ttlMs: number | null;
   /** `key=value` of cluster settings. */
   readonly settings: readonly string[];
+  /** Of a new demo: its router on the ports a router has by default, on drawn ones, or none. */
+  readonly router: "usual" | "drawn" | "none";
 }
 
 /**
@@ -44,7 +47,21 @@ export async function demoUp(request: UpRequest, host: DemoHost): Promise<DemoFi
   const leader = demo.nodes.find((node) => node.name === status.leader);
   if (leader !== undefined) await makeRole(demo, leader);
   await roleUsable(demo, host);
-  return demo;
+  return withRouter(demo, host);
+}
+
+/** Starts the router, if the demo has one that does not run, and waits until it is ready. */
+async function withRouter(demo: DemoFile, host: DemoHost): Promise<DemoFile> {
+  const { router } = demo;
+  if (router === null) return demo;
+  let running = router;
+  if (routerProcess(router) === null) {
+    host.note("Starting the router");
+    running = { ...router, process: await startRouter(demo, router, host) };
+    await saveDemo({ ...demo, router: running });
+  }
+  await routerReady(running, host);
+  return { ...demo, router: running };
 }
 
 function refuseOtherShape(demo: DemoFile, request: UpRequest): void {
@@ -95,7 +112,8 @@ async function draw(request: UpRequest, host: DemoHost, found: Surroundings): Pr
   const { dir } = request;
   const nodeCount = request.nodes ?? 3;
   const memberCount = request.dcsMembers ?? 3;
-  const ports = await freePorts(nodeCount * 2 + memberCount * 2);
+  const ports = await freePorts(nodeCount * 2 + memberCount * 2 + 4);
+  const routerPorts = ports.splice(0, 4);
   const url = (): string => `http://127.0.0.1:${ports.pop() ?? 0}`;
   return {
     format: 1,
@@ -131,6 +149,10 @@ async function draw(request: UpRequest, host: DemoHost, found: Surroundings): Pr
         supervisor: null,
       };
     }),
+    router:
+      request.router === "none"
+        ? null
+        : await drawRouter(dir, routerPorts, request.router === "usual" ? isFree : null),
   };
 }
 

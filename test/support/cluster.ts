@@ -35,6 +35,8 @@ export interface ClusterOptions {
   readonly ttlSeconds: number;
   /** `key=value` of cluster settings. */
   readonly set?: readonly string[];
+  /** With a router in front of the nodes; false when not given. */
+  readonly router?: boolean;
 }
 
 /** How a command of the product ended. */
@@ -120,7 +122,8 @@ export async function startCluster(options: ClusterOptions): Promise<TestCluster
   });
   const args = ["--nodes", String(options.nodes ?? 3), "--ttl", String(options.ttlSeconds)];
   const settings = (options.set ?? []).flatMap((each) => ["--set", each]);
-  const up = await cluster.cli("demo", "up", "--json", ...args, ...settings);
+  const router = options.router === true ? [] : ["--no-router"];
+  const up = await cluster.cli("demo", "up", "--json", ...args, ...settings, ...router);
   if (up.code !== 0) {
     const text = `${up.stderr}\n${await cluster.report()}`;
     await cluster.remove();

@@ -1,5 +1,12 @@
 import { resolve } from "node:path";
-import { demoKill, demoStart, describeNow, type DemoPart } from "../../demo/control.ts";
+import {
+  demoKill,
+  demoKillRouter,
+  demoStart,
+  demoStartRouter,
+  describeNow,
+  type DemoPart,
+} from "../../demo/control.ts";
 import { findDemo, readDemo, type DemoFile } from "../../demo/demo-file.ts";
 import { introduction, type DemoDescription } from "../../demo/description.ts";
 import { demoDown } from "../../demo/down.ts";
@@ -20,16 +27,20 @@ interface UpOptions {
   readonly dcsMembers?: number;
   readonly ttl?: number;
   readonly set?: readonly string[];
+  readonly router: boolean;
 }
 
 /** `pgherd demo up` */
 export async function up(context: CommandContext, options: UpOptions): Promise<undefined> {
+  // Only the demo at its usual place has the usual ports: others may run beside it.
+  const ports = givenDir(context) === null ? ("usual" as const) : ("drawn" as const);
   const request = {
     dir: givenDir(context) ?? (await currentDemo(context)) ?? defaultDir(context),
     nodes: options.nodes ?? null,
     dcsMembers: options.dcsMembers ?? null,
     ttlMs: options.ttl ?? null,
     settings: options.set ?? [],
+    router: options.router ? ports : ("none" as const),
   };
   const demo = await demoUp(request, hostOf(context));
   await show(context, demo);
@@ -97,13 +108,17 @@ function processLines(context: CommandContext, description: DemoDescription): st
     })),
     context.look(),
   );
+  const router =
+    description.router === null
+      ? []
+      : [`  router: ${description.router.http} (${pid(description.router.pid)})`];
   const members = description.dcs.endpoints.map((endpoint, index) => {
     return `${endpoint} (${pid(description.dcs.pids[index] ?? null)})`;
   });
   // A member and its process stay together on a line.
   const store = `${description.dcs.kind}: ${members.map((member) => member.replace(" ", "\u00a0")).join(", ")}`;
   const lines = wrapTo(store, context.look().width - 4).map((line) => line.replaceAll("\u00a0", " "));
-  return [...nodes, ...lines.map((line, index) => `${index === 0 ? "  " : "    "}${line}`)];
+  return [...nodes, ...router, ...lines.map((line, index) => `${index === 0 ? "  " : "    "}${line}`)];
 }
 
 /** `pgherd demo down` */
@@ -127,7 +142,15 @@ export async function down(
 }
 
 interface PartOptions {
-  readonly what: DemoPart;
+  readonly what: DemoPart | "router";
+}
+
+/** The node a command is about; null = it is about the router. @throws Fault USAGE */
+function nodeIn(options: PartOptions, names: readonly string[]): string | null {
+  const [node] = names;
+  if (options.what === "router" || node === "router") return null;
+  if (node !== undefined) return node;
+  throw new Fault("USAGE", "Which node?", { hint: "Name a node of the demo, or `router`." });
 }
 
 /** `pgherd demo kill` */
@@ -136,8 +159,13 @@ export async function kill(
   options: PartOptions,
   names: readonly string[],
 ): Promise<undefined> {
-  const node = names[0] ?? "";
-  const killed = await demoKill(await knownDir(context), node, options.what, hostOf(context));
+  const named = nodeIn(options, names);
+  const dir = await knownDir(context);
+  const killed =
+    named === null || options.what === "router"
+      ? await demoKillRouter(dir)
+      : await demoKill(dir, named, options.what, hostOf(context));
+  const node = named ?? "router";
   const text =
     killed === 0
       ? `Nothing of it runs on ${node}.`
@@ -152,8 +180,13 @@ export async function start(
   options: PartOptions,
   names: readonly string[],
 ): Promise<undefined> {
-  const node = names[0] ?? "";
-  const started = await demoStart(await knownDir(context), node, options.what, hostOf(context));
+  const named = nodeIn(options, names);
+  const dir = await knownDir(context);
+  const started =
+    named === null || options.what === "router"
+      ? await demoStartRouter(dir, hostOf(context))
+      : await demoStart(dir, named, options.what, hostOf(context));
+  const node = named ?? "router";
   context.result({ node, what: options.what, started }, [
     started ? `${node} is started.` : `${node} runs already.`,
   ]);

@@ -82,12 +82,13 @@ export function addDemoCommands(program: Command, bind: Bind): void {
   demo
     .command("up")
     .description(
-      "start etcd and agents with their PostgreSQL, wait until all is well, and say how to connect",
+      "start etcd, agents with their PostgreSQL and a router, wait until all is well, and say how to connect",
     )
     .option("--nodes <count>", "how many nodes (default: 3)", wholeNumber(1, 9))
     .option("--dcs-members <count>", "how many etcd members (default: 3)", wholeNumber(1, 5))
     .option("--ttl <duration>", "length of the leader lease (default: 5 s)", duration(2000, 600_000))
     .option("--set <key=value>", "a cluster setting (repeatable)", collect)
+    .option("--no-router", "no router in front of the nodes")
     .action(bind(async () => (await import("../commands/demo.ts")).up));
   demo
     .command("status")
@@ -98,17 +99,17 @@ export function addDemoCommands(program: Command, bind: Bind): void {
     .description("stop everything of the demo")
     .option("--keep", "keep its directory")
     .action(bind(async () => (await import("../commands/demo.ts")).down));
-  const targets = ["agent", "postgres", "guard", "host"];
+  const targets = ["agent", "postgres", "guard", "host", "router"];
   demo
     .command("kill")
-    .description("kill a part of a node with SIGKILL")
-    .argument("<node>", "the node")
+    .description("kill a part of a node, or the router, with SIGKILL")
+    .argument("[node]", "the node, or `router`")
     .addOption(choice("--what <part>", "what to kill", targets).default("host"))
     .action(bind(async () => (await import("../commands/demo.ts")).kill));
   demo
     .command("start")
-    .description("start a node again")
-    .argument("<node>", "the node")
+    .description("start a node, or the router, again")
+    .argument("[node]", "the node, or `router`")
     .addOption(choice("--what <part>", "what to start", targets).default("host"))
     .action(bind(async () => (await import("../commands/demo.ts")).start));
 }
