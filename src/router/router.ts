@@ -58,13 +58,19 @@ export interface Router {
   gate(): GateAnswer | null;
   pauses(): readonly PauseView[];
   /** Holds sessions at their next movable point. @param database null = all. @returns once they are held, or the signal aborts */
-  pause(database: string | null, forMs: number, gone: AbortSignal): Promise<{ readonly held: number; readonly busy: number }>;
+  pause(
+    database: string | null,
+    forMs: number,
+    gone: AbortSignal,
+  ): Promise<{ readonly held: number; readonly busy: number }>;
   resume(database: string | null): void;
   /** @returns false = there is no such session */
   kill(session: number): boolean;
   killDatabase(database: string): number;
   /** Sessions on the node end at their next movable point. @returns how many are to end */
   drain(node: NodeName): number;
+  /** Sessions of a database (null = all) get a new connection at their next movable point. @returns how many */
+  reconnect(database: string | null): number;
   /** Takes new access rules and TLS files into use. @throws {Fault} what was in use stays so */
   reload(): Promise<void>;
   /** Takes no new clients, lets transactions end within `stopMs`, and ends every session. */
@@ -185,6 +191,11 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     },
     drain: (node) => {
       const concerned = [...table].filter((session) => session.node === node);
+      for (const session of concerned) session.leaveNode();
+      return concerned.length;
+    },
+    reconnect: (database) => {
+      const concerned = [...table].filter(({ client }) => database === null || client.database === database);
       for (const session of concerned) session.leaveNode();
       return concerned.length;
     },
