@@ -15,8 +15,10 @@ import { dcsTimeoutMs } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
 import { runFenceCommand } from "./fence-command.ts";
 import { postgresSettings } from "./postgres-settings.ts";
+import { RouterGate, type GateReport } from "./router-gate.ts";
 import { durabilityWrites, startingNames } from "./durability-keeper.ts";
 import { currentStanding, upstreamAddress } from "./observe.ts";
+import { endOfOwnWal } from "./own-data.ts";
 import { expectedStandbys } from "./sync-standbys.ts";
 
 /** F4: one transaction makes this node the holder, if the lease and the durability record are still what was decided from. */
@@ -194,6 +196,8 @@ export async function declareServing(context: AgentContext): Promise<void> {
     { key: keys.leader, value: options.node },
     ...historyWrites(kept),
     ...moveDone(context, state),
+    // The move is over, whoever began it: the routers open.
+    ...(state.gate.version === 0 ? [] : [{ key: keys.gate, value: null }]),
   ];
   const done = await keeper.change(
     (lease) => ({ ...lease, state: "serving", servingSince: lease.servingSince ?? clock.wall() }),
@@ -318,17 +322,24 @@ export const handover: Executor<{ kind: "handover"; candidate: NodeName | null }
   );
 };
 
-/** The planned move: a small checkpoint, a clean stop, release with the end of the shutdown checkpoint, follow. */
+/**
+ * The planned move: a small checkpoint, clients of the routers held, a clean stop, release with the end of the shutdown
+ * checkpoint, follow.
+ */
 export const switchover: Executor<{ kind: "switchover"; candidate: NodeName }> = async (execution) => {
   const { context, action } = execution;
   context.journal.event("switchover_started", true, `moving the primary to ${action.candidate}`, {
     candidate: action.candidate,
   });
+  const gate = RouterGate.of(context, action.candidate);
   try {
-    await stopAndRelease(execution, action.candidate);
+    await stopAndRelease(execution, action.candidate, gate);
   } catch (thrown) {
     // What was stopped is started again by the next rounds; the request must not begin anew by itself.
-    await settleMove(context, "SWITCHOVER_FAILED", thrown instanceof Error ? thrown.message : String(thrown));
+    const { code, message } = toFault(thrown);
+    if (gate !== null) await gate.open();
+    await settleMove(context, code === busyCode ? code : "SWITCHOVER_FAILED", message);
+    if (code === busyCode) return;
     throw thrown;
   }
   execution.step("starting as standby");
@@ -341,10 +352,19 @@ export const switchover: Executor<{ kind: "switchover"; candidate: NodeName }> =
   });
 };
 
-async function stopAndRelease({ context, step, signal }: Execution, candidate: NodeName): Promise<void> {
+/** Nothing went wrong here: clients were not ready, and go on. */
+const busyCode = "SWITCHOVER_SESSIONS_BUSY" satisfies FaultCode;
+
+async function stopAndRelease(
+  execution: Execution,
+  candidate: NodeName,
+  gate: RouterGate | null,
+): Promise<void> {
+  const { context, step, signal } = execution;
   const { instance, options } = context;
   step("checkpoint");
   await instance.checkpoint(600_000);
+  if (gate !== null) await holdClients(execution, gate);
   if (signal.aborted) throw new Fault("LOST_LEADERSHIP", "The lease was lost before the move began.");
   step("stopping");
   await instance.stop("fast", options.stopTimeoutMs);
@@ -354,17 +374,22 @@ async function stopAndRelease({ context, step, signal }: Execution, candidate: N
   await release(context, "switchover", candidate, lsn);
 }
 
+async function holdClients({ context, step, signal }: Execution, gate: RouterGate): Promise<void> {
+  step("routers prepare");
+  await gate.warm(signal);
+  step("routers hold");
+  const report: GateReport = await gate.hold(signal);
+  context.log("info", "gate.held", { ...report });
+  const left = report.silent.length === 0 ? "" : `; no answer from ${report.silent.join(", ")}`;
+  context.journal.event(
+    "clients_held",
+    report.silent.length === 0,
+    `routers hold ${report.carried} sessions, ${report.cut} will be cut${left}`,
+    { carried: report.carried, cut: report.cut, silent: report.silent.join(", ") },
+  );
+}
+
 /** What a leader does when its agent ends: a clean stop, and the lease to whoever streams. */
 export async function releaseForShutdown(context: AgentContext, candidate: NodeName | null): Promise<void> {
   await release(context, "shutdown", candidate, await endOfOwnWal(context));
-}
-
-/** Where the WAL here ends; null when it cannot be read: a lease is not kept from the others because of that. */
-async function endOfOwnWal(context: AgentContext): Promise<Lsn | null> {
-  try {
-    return (await context.instance.endOfWal())?.lsn ?? null;
-  } catch (thrown) {
-    context.log("error", "postgres.end_of_wal_failed", { ...toFault(thrown).report() });
-    return null;
-  }
 }

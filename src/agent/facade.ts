@@ -9,6 +9,7 @@ import type { LocalRequest } from "../cluster/view.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
 import { parseClusterSettings } from "../config/cluster-settings.ts";
 import { keys } from "../dcs/layout.ts";
+import { parseRoutingOrders, type RoutingOrders } from "../dcs/layout-routers.ts";
 import { Fault, toFault } from "../values/fault.ts";
 import { parseNodeName, type NodeName } from "../values/names.ts";
 import { elapsedMs, type Instant, type WallTime } from "../values/time.ts";
@@ -17,6 +18,7 @@ import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import type { AgentJournal } from "./journal.ts";
 import { carryOutMove, currentLeader, planMove } from "./moves.ts";
 import type { RecordKeeper } from "./record.ts";
+import { orderRouting, routerPictures, type RoutingOrder } from "./routing.ts";
 import type {
   AgentService,
   LocalPicture,
@@ -116,6 +118,14 @@ export class AgentFacade implements AgentService {
       postgres: this.#agent.facts,
       disk: disk.facts(),
       leads: standing.kind === "mine" && standing.lease.state === "serving",
+      serving:
+        standing.kind === "mine" && standing.lease.state === "serving"
+          ? {
+              token: standing.lease.token,
+              timeline: standing.lease.timeline,
+              forMs: Math.round(standing.remainingMs),
+            }
+          : null,
       loopAgeMs: elapsedMs(this.#agent.lastRound, now),
       dcsAgeMs: this.#dcsAgeMs(now),
       dcsReachable: this.#agent.view?.dcs.reachable ?? false,
@@ -309,6 +319,24 @@ export class AgentFacade implements AgentService {
     ];
     await dcs.transact({ checks: [], writes }, dcsTimeoutMs(settings().ttlMs));
     journal.event("node_removed", true, `${name} was removed`, { removed: name });
+  }
+
+  async roleVerifier(role: string): Promise<string | null> {
+    const stored = await this.#context.instance.roleVerifier(role);
+    if (stored === undefined) throw new Fault("NOT_FOUND", "There is no such role.");
+    return stored;
+  }
+
+  routers(): ReturnType<AgentService["routers"]> {
+    const { mirror } = this.#context;
+    return {
+      routers: routerPictures(this.#context),
+      orders: parseRoutingOrders(mirror.entry(keys.routing)?.value ?? null),
+    };
+  }
+
+  orderRouting(order: RoutingOrder): Promise<RoutingOrders> {
+    return orderRouting(this.#context, order);
   }
 
   grant(grant: Grant): Promise<void> {

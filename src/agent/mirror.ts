@@ -21,6 +21,7 @@ export class DcsMirror {
   readonly #wake: () => void;
   readonly #decoder = new StateDecoder();
   readonly #heard = new Map<NodeName, { sequence: number; at: Instant; ahead: number | null }>();
+  readonly #routersHeard = new Map<string, { sequence: number; id: string; at: Instant }>();
   #entries = new Map<string, DcsEntry>();
   #state: ClusterState | null = null;
   #lease: Sighting | null = null;
@@ -122,6 +123,12 @@ export class DcsMirror {
     return heard === undefined ? Infinity : elapsedMs(heard.at, now);
   }
 
+  /** Milliseconds since the router's record last grew; Infinity = there is none. */
+  routerHeardMs(router: string, now: Instant): number {
+    const heard = this.#routersHeard.get(router);
+    return heard === undefined ? Infinity : elapsedMs(heard.at, now);
+  }
+
   /** How far the node's civil clock was ahead of this one's (negative: behind) when its record last came; null = unknown. */
   clockAheadMs(node: NodeName): number | null {
     return this.#heard.get(node)?.ahead ?? null;
@@ -146,10 +153,21 @@ export class DcsMirror {
       this.#heard.set(name, { sequence: value.sequence, at: now, ahead });
     }
     for (const name of this.#heard.keys()) if (!this.#state.nodes.has(name)) this.#heard.delete(name);
+    this.#hearRouters(this.#state, now);
     const essence = essenceOf(this.#state);
     if (essence === this.#essence) return;
     this.#essence = essence;
     this.#wake();
+  }
+
+  #hearRouters(state: ClusterState, at: Instant): void {
+    for (const [name, { value }] of state.routers) {
+      const heard = this.#routersHeard.get(name);
+      if (heard?.sequence === value.sequence && heard.id === value.routerId) continue;
+      this.#routersHeard.set(name, { sequence: value.sequence, id: value.routerId, at });
+    }
+    for (const name of this.#routersHeard.keys())
+      if (!state.routers.has(name)) this.#routersHeard.delete(name);
   }
 }
 
@@ -180,6 +198,7 @@ function essenceOf(state: ClusterState): string {
     state.move.version,
     state.moveOutcome.version,
     state.settings.version,
+    state.gate.version,
     ...nodes,
   ].join("|");
 }

@@ -7,10 +7,12 @@ import type { Grant } from "../cluster/failsafe.ts";
 import type { HistoryEntry, MoveOutcome, NodeRecord } from "../cluster/records.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import type { ClusterStatus } from "../cluster/status.ts";
-import type { NodeName } from "../values/names.ts";
+import type { RoutingOrders } from "../dcs/layout-routers.ts";
+import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 import type { DiskFacts } from "../postgres/disk.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
+import type { RouterPicture, RoutingOrder } from "./routing.ts";
 
 /** This agent's own picture, for health checks and Patroni's paths. */
 export interface LocalPicture {
@@ -20,6 +22,12 @@ export interface LocalPicture {
   readonly disk: DiskFacts;
   /** Holds a live lease in state serving, by its own deadline. */
   readonly leads: boolean;
+  /** As whose holder, and for how long by its own deadline if it hears nothing more (F6); null = it does not. */
+  readonly serving: {
+    readonly token: FencingToken;
+    readonly timeline: Timeline;
+    readonly forMs: number;
+  } | null;
   /** Milliseconds since the last finished round of the loop. */
   readonly loopAgeMs: number;
   /** Milliseconds since the DCS last answered; null = never. */
@@ -124,6 +132,15 @@ export interface AgentService {
    * @throws Fault GRANT_REFUSED with the reason
    */
   grant(grant: Grant): Promise<void>;
+  /**
+   * What PostgreSQL here stores of a role's password; null = a role without one. For routers, which check clients in its place.
+   * @throws Fault NOT_FOUND, POSTGRES_UNREACHABLE
+   */
+  roleVerifier(role: string): Promise<string | null>;
+  /** The routers there are records of, and what all of them are ordered. */
+  routers(): { readonly routers: readonly RouterPicture[]; readonly orders: RoutingOrders };
+  /** Gives all routers an order. @throws Fault NODE_UNKNOWN, DCS_CONFLICT */
+  orderRouting(order: RoutingOrder): Promise<RoutingOrders>;
   /** Asks every node, from here, whether its API and PostgreSQL answer. */
   reachability(): Promise<readonly Reach[]>;
 }

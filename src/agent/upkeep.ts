@@ -6,6 +6,7 @@ import type { PostgresFacts } from "../postgres/instance.ts";
 import { encodePatroniHistory, keys } from "../dcs/layout.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import { postgresSettings } from "./postgres-settings.ts";
+import { openStaleGate } from "./router-gate.ts";
 
 const everyMs = 5000;
 /** A copy that has streamed for this long is proven. */
@@ -65,6 +66,7 @@ export class Upkeep {
     if (!inRecovery) {
       await this.#forgetAway();
       await this.#repairMirrors();
+      if (this.#context.mirror.state?.gate.value != null) await openStaleGate(this.#context);
     }
     await instance.syncSlots(this.#wantedSlots(inRecovery, replayed));
     notebook.oldestWalLsn = await instance.oldestWalLsn();

@@ -43,7 +43,7 @@ async function dispatchOwn(context: ApiContext, auth: ApiAuth, request: ApiReque
   if (found === null)
     throw new Fault("NOT_FOUND", `There is no ${request.path}`, { hint: "See /v1/openapi.json." });
   if (!("route" in found)) return wrongMethod(request, found);
-  if (found.route.method !== "GET") {
+  if (found.route.method !== "GET" || found.route.guarded === true) {
     const denial = ownDenial(checkAccess(request, auth));
     if (denial !== null) return denial;
   }
@@ -97,7 +97,7 @@ function ownDenial(access: Access): ApiReply | null {
     case "granted":
       return null;
     case "missing":
-      return denied(401, "This changes something and needs credentials", tokenHint);
+      return denied(401, "This needs credentials", tokenHint);
     case "wrong":
       return denied(401, "The credentials are not valid", tokenHint);
     case "exposed":

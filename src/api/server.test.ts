@@ -47,12 +47,29 @@ describe("without credentials", () => {
 
   it("everything else can be read", async () => {
     const readable = [...v1Routes, ...patroniRoutes].filter(
-      (route) => route.method === "GET" && route.path !== "/v1/stream",
+      (route) =>
+        route.method === "GET" &&
+        route.path !== "/v1/stream" &&
+        !("guarded" in route && route.guarded === true),
     );
     for (const route of readable) {
       const reply = await ask(base, "GET", route.path);
       expect([200, 502, 503], route.path).toContain(reply.status);
     }
+  });
+});
+
+describe("what is read with credentials alone", () => {
+  it("the verifier of a role", async () => {
+    const path = "/v1/verifiers/app";
+    expect((await ask(base, "GET", path)).status).toBe(401);
+    const wrong = { headers: { authorization: "Bearer wrong" } };
+    expect((await ask(base, "GET", path, wrong)).status).toBe(401);
+    expect((await askAs(base, "GET", path)).json()).toEqual({
+      role: "app",
+      verifier: "SCRAM-SHA-256$4096:c2FsdA==$a:b",
+    });
+    expect((await askAs(base, "GET", "/v1/verifiers/nologin")).json()).toMatchObject({ verifier: null });
   });
 });
 

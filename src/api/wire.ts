@@ -42,6 +42,7 @@ export interface NodePicture {
   readonly problem: string | null;
   readonly disk: DiskFacts;
   readonly leads: boolean;
+  readonly serving: { readonly token: number; readonly timeline: number; readonly forMs: number } | null;
   readonly loopAgeMs: number;
   readonly dcsAgeMs: number | null;
   readonly dcsReachable: boolean;

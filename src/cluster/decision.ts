@@ -36,6 +36,7 @@ export const eventNames = [
   "switchover_failed",
   "switchover_scheduled",
   "switchover_cancelled",
+  "clients_held",
   "clone_started",
   "clone_done",
   "clone_failed",

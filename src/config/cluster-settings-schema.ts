@@ -129,6 +129,20 @@ const settings = z.strictObject({
   pause: flag({
     description: "Paused: nothing is started, stopped, promoted or demoted by itself.",
   }).default(false),
+  switchover_drain: duration(
+    {
+      description:
+        "How long a switchover waits, with the routers holding new transactions, for those that run to end.",
+    },
+    { min: "100ms", max: "5min" },
+  ).prefault("3s"),
+  switchover_stragglers: z
+    .enum(["abort", "cancel"])
+    .meta({
+      description:
+        "What becomes of sessions in routers that are still busy then. abort: the switchover is given up, nobody notices. cancel: they get the error 40001.",
+    })
+    .default("abort"),
   handover_wait: duration(
     {
       description:

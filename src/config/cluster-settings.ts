@@ -14,6 +14,10 @@ export interface ClusterSettings extends Policy {
   readonly diskReserveBytes: number;
   /** How many finished timelines the cluster's history keeps. */
   readonly historyLimit: number;
+  /** How long a switchover waits for the transactions that routers hold to end. */
+  readonly switchoverDrainMs: number;
+  /** What becomes of sessions that are still busy then: the move is given up, or they are cancelled. */
+  readonly switchoverStragglers: "abort" | "cancel";
   readonly postgresql: {
     /** As texts, such as `on`. */
     readonly parameters: Readonly<Record<string, string>>;
@@ -129,6 +133,8 @@ function settingsOf(document: StoredSettings): ClusterSettings {
       maxWaitMs: valid.reclone.max_wait,
     },
     historyLimit: valid.history_limit,
+    switchoverDrainMs: valid.switchover_drain,
+    switchoverStragglers: valid.switchover_stragglers,
     postgresql: {
       parameters: valid.postgresql.parameters,
       hba: valid.postgresql.pg_hba,

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import type { GateOrder, RouterRecord } from "../cluster/records.ts";
+import type { NodeName } from "../values/names.ts";
+import type { WallTime } from "../values/time.ts";
 import { nodeName, token, wallTime } from "./layout-values.ts";
 
 /** More routers than any cluster has; what is above is not looked at. */
@@ -72,3 +74,28 @@ export const routerSchema: z.ZodType<RouterRecord> = z.object({
     .nullable(),
   writtenAt: wallTime,
 });
+
+/** What operators ordered of all routers (`pgherd/routing`). */
+export interface RoutingOrders {
+  /** Nodes that get no new clients. */
+  readonly detached: readonly NodeName[];
+  /** Those of them whose sessions are to leave too. */
+  readonly draining: readonly NodeName[];
+  /** New transactions wait until then, at the latest; null = they do not. */
+  readonly pausedUntil: WallTime | null;
+}
+
+const ordersSchema = z.object({
+  detached: z.array(nodeName).max(256).default([]),
+  draining: z.array(nodeName).max(256).default([]),
+  pausedUntil: wallTime.nullish().transform((at) => at ?? null),
+});
+
+/** The orders as stored; what cannot be understood orders nothing. */
+export function parseRoutingOrders(text: string | null): RoutingOrders {
+  try {
+    return ordersSchema.parse(JSON.parse(text ?? "{}"));
+  } catch {
+    return { detached: [], draining: [], pausedUntil: null };
+  }
+}

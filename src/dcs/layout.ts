@@ -47,6 +47,7 @@ export const keys = {
   moveOutcome: "pgherd/move_outcome",
   secrets: "pgherd/secrets",
   gate: "pgherd/gate",
+  routing: "pgherd/routing",
   router: (name: string): string => `${routerPrefix}${name}`,
 } as const;
 

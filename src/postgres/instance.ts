@@ -209,6 +209,11 @@ export interface PostgresInstance {
   /** Makes the roles, secrets and extensions pgherd needs in a running primary (after bootstrap and adoption). */
   ensureRoles(): Promise<void>;
   /**
+   * What the server stores of a role's password (rolpassword), for who checks clients in its place. undefined = no such role,
+   * null = a role without a password. @throws Fault POSTGRES_UNREACHABLE, POSTGRES_AUTHENTICATION, POSTGRES_QUERY_FAILED
+   */
+  roleVerifier(role: string): Promise<string | null | undefined>;
+  /**
    * Copies from the source into a directory beside the data directory, proves the copy, then swaps it in; what was there
    * is kept aside until the copy streams (I6).
    * @throws Fault CLONE_FAILED, TOO_FEW_WALSENDERS, TOO_FEW_SLOTS, POSTGRES_AUTHENTICATION

@@ -27,7 +27,7 @@ import { runProgram } from "./programs.ts";
 import { promote } from "./promotion.ts";
 import { follow, stopReceiving } from "./receiver.ts";
 import { rewind } from "./rewind.ts";
-import { ensureRoles } from "./roles.ts";
+import { ensureRoles, roleVerifier } from "./roles.ts";
 import { applySettings } from "./settings.ts";
 import { syncSlots } from "./slots.ts";
 import { localTarget, withSql } from "./sql.ts";
@@ -72,6 +72,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
       await bootstrap(on, bootstrapOptions);
     },
     ensureRoles: async () => ensureRoles(at),
+    roleVerifier: async (role) => roleVerifier(at, role),
     clone: async (cloneOptions) => {
       await prepared();
       await clone(on, cloneOptions);

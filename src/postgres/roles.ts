@@ -68,6 +68,14 @@ async function grantRewind(client: SqlClient, user: string): Promise<void> {
     await client.query(`grant ${client.escapeIdentifier(name)} to ${role}`);
 }
 
+/** What is stored of a role's password; undefined = no such role. Nothing of it gets into the server's log. */
+export async function roleVerifier(at: Installation, role: string): Promise<string | null | undefined> {
+  return withSql(localTarget(at, at.timeouts.statementMs), async (client) => {
+    const found = await storedRole(client, role);
+    return found === null ? undefined : found.verifier;
+  });
+}
+
 interface StoredRole {
   readonly login: boolean;
   readonly replication: boolean;

@@ -8,7 +8,8 @@ import type {
 } from "../../src/agent/service.ts";
 import type { Grant } from "../../src/cluster/failsafe.ts";
 import type { ClusterEvent, DecisionRecord } from "../../src/cluster/decision.ts";
-import type { HistoryEntry, NodeRecord, Tags } from "../../src/cluster/records.ts";
+import type { RoutingOrder } from "../../src/agent/routing.ts";
+import type { HistoryEntry, NodeRecord, RouterRecord, Tags } from "../../src/cluster/records.ts";
 import type { ClusterState } from "../../src/cluster/state.ts";
 import type { DiskFacts } from "../../src/postgres/disk.ts";
 import { buildStatus } from "../../src/cluster/status.ts";
@@ -153,6 +154,7 @@ export function localPicture(over: Partial<LocalPicture> = {}): LocalPicture {
     postgres: runningPostgres(sql),
     disk: wellDisk,
     leads: true,
+    serving: { token: 12 as FencingToken, timeline: 7 as Timeline, forMs: 4100 },
     loopAgeMs: 120,
     dcsAgeMs: 300,
     dcsReachable: true,
@@ -171,6 +173,7 @@ export function standbyPicture(sql: Partial<SqlFacts> = {}, over: Partial<LocalP
     record: nodeRecord("db2", facts),
     postgres: runningPostgres(facts),
     leads: false,
+    serving: null,
     ...over,
   });
 }
@@ -243,6 +246,35 @@ const aDecision: DecisionRecord = {
   facts: { token: 12, upstream: null },
   outcome: { ok: true, ms: 3, message: null },
 };
+
+/** What a router says of itself. */
+export function routerRecord(router: string, over: Partial<RouterRecord> = {}): RouterRecord {
+  return {
+    name: router,
+    routerId: "f2b1",
+    sequence: 5,
+    version: "0.1.0",
+    host: "10.0.0.20",
+    listeners: [
+      { name: "primary", target: "primary", address: "10.0.0.20", port: 5000, path: "session" },
+      { name: "standby", target: "standby", address: "10.0.0.20", port: 5001, path: "session" },
+    ],
+    admin: { address: "10.0.0.20", port: 6432 },
+    apiUrl: null,
+    sessions: 40,
+    pinned: [
+      {
+        reason: "temporary table",
+        count: 2,
+        examples: [{ user: "app", database: "shop", application: "reports", address: "10.0.0.40" }],
+      },
+    ],
+    detached: [],
+    gate: null,
+    writtenAt: fixtureNow,
+    ...over,
+  };
+}
 
 /** An agent made of its fixtures: it answers for real, and writes down what it was asked. */
 export class FixtureService implements AgentService {
@@ -365,6 +397,22 @@ export class FixtureService implements AgentService {
   }
   grant(grant: Grant): Promise<void> {
     return this.#asked(["grant", grant], undefined);
+  }
+  roleVerifier(role: string): Promise<string | null> {
+    return this.#asked(["roleVerifier", role], role === "nologin" ? null : "SCRAM-SHA-256$4096:c2FsdA==$a:b");
+  }
+  routers(): ReturnType<AgentService["routers"]> {
+    return {
+      routers: [{ record: routerRecord("r1"), heardMs: 700 }],
+      orders: { detached: [name("db2")], draining: [], pausedUntil: null },
+    };
+  }
+  orderRouting(order: RoutingOrder): ReturnType<AgentService["orderRouting"]> {
+    return this.#asked(["orderRouting", order], {
+      detached: order.kind === "detach" ? [name(order.node)] : [],
+      draining: [],
+      pausedUntil: null,
+    });
   }
   reachability(): ReturnType<AgentService["reachability"]> {
     return Promise.resolve([

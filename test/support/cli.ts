@@ -130,6 +130,7 @@ export function nodePicture(node: NodeStatus, over: Partial<NodePicture> = {}): 
       since: node.since as WallTime,
       writtenAt: nowIso as WallTime,
     },
+    serving: null,
     postgres: "running",
     ours: true,
     postmasterPid: 4711,

@@ -12,6 +12,8 @@ interface RouteParts<Query extends z.ZodType, Body extends z.ZodType> {
   /** At most the last segment may be `{name}`. */
   readonly path: string;
   readonly summary: string;
+  /** Needs credentials although it only reads. */
+  readonly guarded?: boolean;
   readonly query: Query;
   readonly body: Body;
   /** The shape of a successful reply; null = not a JSON object of ours. */
@@ -27,6 +29,7 @@ export interface V1Route {
   readonly method: Method;
   readonly path: string;
   readonly summary: string;
+  readonly guarded?: boolean;
   readonly query: z.ZodType;
   readonly body: z.ZodType;
   readonly reply: z.ZodType | null;

@@ -24,7 +24,11 @@ describe("the described shape is the real one", () => {
     "%s %s",
     async (method, path, route) => {
       const settings = path === "/v1/settings" && method !== "GET" ? { ttl: "6s" } : undefined;
-      const body = path === "/v1/grant" ? { holder: "db2", token: 3, hold_ms: 5000 } : settings;
+      const bodies: Readonly<Record<string, unknown>> = {
+        "/v1/grant": { holder: "db2", token: 3, hold_ms: 5000 },
+        "/v1/routing": { order: "detach", node: "db2" },
+      };
+      const body = bodies[path] ?? settings;
       const reply = await askAs(base, method, path.replace("{name}", "db3"), body);
       expect(reply.status).toBeLessThan(300);
       expect(route.reply?.safeParse(reply.json()).error?.issues ?? []).toEqual([]);

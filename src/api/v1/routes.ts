@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import type { RoutingOrder } from "../../agent/routing.ts";
 import type { MoveInput } from "../../agent/service.ts";
 import { Fault } from "../../values/fault.ts";
 import { parseNodeName, parseToken } from "../../values/names.ts";
@@ -72,6 +73,35 @@ const reading: readonly V1Route[] = [
     body: noBody,
     reply: shape.reachability,
     handle: async ({ service }) => jsonReply(200, await service.reachability()),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/verifiers/{name}",
+    summary: "Between agents and routers: what PostgreSQL stores of a role's password; needs credentials",
+    guarded: true,
+    query: shape.noQuery,
+    body: noBody,
+    reply: shape.verifier,
+    handle: async ({ service }, { name }) =>
+      jsonReply(200, { role: name, verifier: await service.roleVerifier(name) }),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/routers",
+    summary: "The routers of the cluster, and what all of them are ordered",
+    query: shape.noQuery,
+    body: noBody,
+    reply: shape.routers,
+    handle: ({ service }) => {
+      const { routers, orders } = service.routers();
+      return jsonReply(200, {
+        routers: routers.map(({ record, heardMs }) => ({
+          ...(toWire(record) as object),
+          heard_s: Number.isFinite(heardMs) ? Math.round(heardMs) / 1000 : null,
+        })),
+        orders: toWire(orders),
+      });
+    },
   }),
   route({
     method: "GET",
@@ -227,6 +257,16 @@ const nodeChanging: readonly V1Route[] = [
     },
   }),
   route({
+    method: "POST",
+    path: "/v1/routing",
+    summary: "An order for all routers: nodes without new clients, a pause",
+    query: shape.noQuery,
+    body: shape.routingBody,
+    reply: shape.routingReply,
+    handle: async ({ service }, { body }) =>
+      jsonReply(200, toWire(await service.orderRouting(routingOrderOf(body)))),
+  }),
+  route({
     method: "DELETE",
     path: "/v1/nodes/{name}",
     summary: "Removes a node that no longer runs from the records",
@@ -258,6 +298,16 @@ async function move(service: ApiContext["service"], body: MoveBody, input: MoveI
   if (body.dry_run) return jsonReply(200, await service.planMove(input));
   const outcome = await service.move(input, body.timeout_s * 1000);
   return jsonReply(outcome.done ? 200 : 202, outcome);
+}
+
+/** How long a pause lasts that does not say it. */
+const usualPauseS = 60;
+
+function routingOrderOf({ order, node, for_s }: z.output<typeof shape.routingBody>): RoutingOrder {
+  if (order === "resume") return { kind: order };
+  if (order === "pause") return { kind: order, forMs: (for_s ?? usualPauseS) * 1000 };
+  if (node === null) throw new Fault("REQUEST_INVALID", `The order ${order} needs a node`);
+  return { kind: order, node };
 }
 
 function changeOf(query: z.output<typeof shape.changeQuery>): { dryRun: boolean; version: number | null } {

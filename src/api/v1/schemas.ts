@@ -226,6 +226,10 @@ export const node = z.strictObject({
     description: "What small flushed writes to the data and WAL volumes showed; the worse of the two",
   }),
   leads: z.boolean().meta({ description: "Holds a live lease, by its own clock" }),
+  serving: z
+    .strictObject({ token: z.number(), timeline: z.number(), for_ms: z.number() })
+    .nullable()
+    .meta({ description: "With which token it serves, and for how long if it hears nothing more" }),
   loop_age_ms: z.number(),
   dcs_age_ms: z.number().nullable(),
   dcs_reachable: z.boolean(),
@@ -392,3 +396,77 @@ export const changeQuery = dryRunQuery.extend({
     .optional()
     .meta({ description: "Refuse when the settings have another version by now" }),
 });
+
+export const verifier = z.strictObject({
+  role: z.string(),
+  verifier: z.string().nullable().meta({ description: "rolpassword of pg_authid; null = no password" }),
+});
+
+const routerTarget = z.enum(["primary", "standby", "any"]);
+
+const router = z.strictObject({
+  name: z.string(),
+  router_id: z.string(),
+  sequence: z.number(),
+  version: z.string(),
+  host: z.string(),
+  listeners: z.array(
+    z.strictObject({
+      name: z.string(),
+      target: routerTarget,
+      address: z.string(),
+      port: z.number(),
+      path: z.enum(["session", "stream", "kernel"]),
+    }),
+  ),
+  admin: z.strictObject({ address: z.string(), port: z.number() }).nullable(),
+  api_url: z.string().nullable().optional(),
+  sessions: z.number(),
+  pinned: z
+    .array(
+      z.strictObject({
+        reason: z.string(),
+        count: z.number(),
+        examples: z.array(
+          z.strictObject({
+            user: z.string(),
+            database: z.string(),
+            application: z.string(),
+            address: z.string(),
+          }),
+        ),
+      }),
+    )
+    .meta({ description: "Sessions that a planned move would cut" }),
+  detached: z.array(z.string()),
+  gate: z
+    .strictObject({
+      id: z.string(),
+      phase: z.enum(["warm", "hold"]),
+      state: z.enum(["working", "done", "failed"]),
+      ready: z.number(),
+      pinned: z.number(),
+      busy: z.number(),
+      message: z.string().nullable(),
+    })
+    .nullable()
+    .meta({ description: "How it stands with the move in progress" }),
+  written_at: time,
+  heard_s: z.number().nullable().meta({ description: "Seconds since it was last heard; null = never" }),
+});
+
+const routingOrders = z.strictObject({
+  detached: z.array(z.string()).meta({ description: "Nodes that get no new clients" }),
+  draining: z.array(z.string()).meta({ description: "Those of them whose sessions are to leave too" }),
+  paused_until: time.nullable(),
+});
+
+export const routers = z.strictObject({ routers: z.array(router), orders: routingOrders });
+
+export const routingBody = z.strictObject({
+  order: z.enum(["detach", "drain", "attach", "pause", "resume"]),
+  node: nodeName.nullable().default(null),
+  for_s: z.number().positive().max(3600).nullable().default(null).meta({ description: "Of a pause" }),
+});
+
+export const routingReply = routingOrders;
