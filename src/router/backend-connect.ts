@@ -44,7 +44,12 @@ export class BackendConnector {
    * @param connectMs limit of the connection, TLS included
    * @throws {BackendFailure}
    */
-  async open(route: Route, identity: BackendIdentity, connectMs: number, signal: AbortSignal): Promise<Backend> {
+  async open(
+    route: Route,
+    identity: BackendIdentity,
+    connectMs: number,
+    signal: AbortSignal,
+  ): Promise<Backend> {
     const { socket, endPoint } = await this.#connect(route, connectMs, signal);
     const limit = deadline(this.#timers, loginMs, signal);
     try {
@@ -102,7 +107,11 @@ export class BackendConnector {
     }
   }
 
-  #secure(plain: Parameters<Parameters<NetSocket["secure"]>[0]>[0], host: string, signal: AbortSignal): Promise<TLSSocket> {
+  #secure(
+    plain: Parameters<Parameters<NetSocket["secure"]>[0]>[0],
+    host: string,
+    signal: AbortSignal,
+  ): Promise<TLSSocket> {
     return new Promise((resolve, reject) => {
       const verified = this.#tls.mode === "verify-full";
       const socket = connectTls({

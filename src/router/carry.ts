@@ -62,7 +62,9 @@ function run(sql: string | Buffer, values: readonly string[] = []): Buffer[] {
 function settingStep(what: string, settings: readonly (readonly [string, string])[]): Step {
   return {
     what,
-    messages: settings.flatMap(([name, value]) => run("select pg_catalog.set_config($1, $2, false)", [name, value])),
+    messages: settings.flatMap(([name, value]) =>
+      run("select pg_catalog.set_config($1, $2, false)", [name, value]),
+    ),
     check: (answer) => {
       const wrong = settings.findIndex(([, value], index) => answer.rows[index]?.[0] !== value);
       return wrong === -1 ? null : `${settings[wrong]?.[0] ?? ""} did not take its value`;
@@ -98,7 +100,8 @@ function earlySteps(state: CarriedState): Step[] {
   const user = snapshot?.sessionUser ?? "";
   // The login's own user, or one taken by SET SESSION AUTHORIZATION.
   if (user !== "") steps.push(settingStep("the session's user", [["session_authorization", user]]));
-  if (snapshot !== null && snapshot.role !== "none") steps.push(settingStep("the role", [["role", snapshot.role]]));
+  if (snapshot !== null && snapshot.role !== "none")
+    steps.push(settingStep("the role", [["role", snapshot.role]]));
   // Last: any other use of the unnamed statement would take its place.
   if (state.unnamed !== null)
     steps.push({ what: "the unnamed statement", messages: [state.unnamed], check: noCheck });

@@ -85,7 +85,8 @@ export class Gate {
     if (passage !== null && order?.id !== passage.order.id) this.#leave(passage, now);
     if (order === null) return;
     if (this.#passage === null) this.#enter(order, now);
-    if (this.#passage !== null && order.phase === "hold" && this.#passage.phase === "warm") this.#hold(this.#passage);
+    if (this.#passage !== null && order.phase === "hold" && this.#passage.phase === "warm")
+      this.#hold(this.#passage);
   }
 
   /** A session has come to another point; many such calls are one look. */
@@ -123,7 +124,15 @@ export class Gate {
     const { timers } = this.#options;
     const limit = timers.after(gateLimitMs + order.drainMs, () => this.#expire(order));
     const route: Route = { node: to.node, host: to.host, port: to.port, token: null };
-    const answer = { id: order.id, phase: "warm", state: "working", ready: 0, pinned: 0, busy: 0, message: null } as const;
+    const answer = {
+      id: order.id,
+      phase: "warm",
+      state: "working",
+      ready: 0,
+      pinned: 0,
+      busy: 0,
+      message: null,
+    } as const;
     const passage: Passage = { order, route, phase: "warm", answer, late: false, timer: null, limit };
     this.#passage = passage;
     this.#options.log("info", "gate.warm", { from: order.from, to: order.to });
@@ -161,7 +170,8 @@ export class Gate {
   #concerned(passage: Passage): Session[] {
     const { from } = passage.order;
     return [...this.#options.table].filter(
-      (session) => session.move !== null || (session.writes && (session.node === null || session.node === from)),
+      (session) =>
+        session.move !== null || (session.writes && (session.node === null || session.node === from)),
     );
   }
 
@@ -180,7 +190,8 @@ export class Gate {
       else pinned += 1;
     }
     const state = this.#state(phase, busy, late);
-    const message = state === "failed" ? `${busy} sessions did not come to rest within ${order.drainMs / 1000} s` : null;
+    const message =
+      state === "failed" ? `${busy} sessions did not come to rest within ${order.drainMs / 1000} s` : null;
     const answer: GateAnswer = { id: order.id, phase, state, ready, pinned, busy, message };
     if (JSON.stringify(answer) === JSON.stringify(passage.answer)) return;
     passage.answer = answer;
@@ -227,7 +238,8 @@ export class Gate {
     const queue = [...this.#options.table].filter((session) => session.move !== null);
     const held = queue.length;
     const worker = async (): Promise<void> => {
-      for (let session = queue.shift(); session !== undefined; session = queue.shift()) await session.finish(route);
+      for (let session = queue.shift(); session !== undefined; session = queue.shift())
+        await session.finish(route);
     };
     await Promise.all(Array.from({ length: opening }, worker));
     const ms = Math.round(this.#options.clock.now() - started);

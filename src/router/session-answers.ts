@@ -28,7 +28,8 @@ const unknownOutcome: ServerMessage = {
 const notReplicated: ServerMessage = {
   severity: "ERROR",
   code: "08007",
-  message: "the wait for synchronous replication was cancelled: whether this commit survives a failover is not known",
+  message:
+    "the wait for synchronous replication was cancelled: whether this commit survives a failover is not known",
   detail: "It is committed on the primary, but no standby has confirmed it.",
   hint: "Look whether the change is there before running it again.",
 };
@@ -72,8 +73,7 @@ export function farewell(books: Books, outcome: Outcome): Farewell {
   const error = outcome === "unknown" ? unknownOutcomeError : lostTransactionError;
   const { replies } = books.awaited;
   const parts: Buffer[] = [];
-  for (let index = 0; index < replies; index++)
-    parts.push(error, status === idle ? readyIdle : readyFailed);
+  for (let index = 0; index < replies; index++) parts.push(error, status === idle ? readyIdle : readyFailed);
   // Without a Sync the server's error would be all there is until one comes; so too in a copy whose Sync was passed over.
   const discard = books.extended || (replies === 0 && books.copy !== "none");
   if (discard) parts.push(error);

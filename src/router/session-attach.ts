@@ -32,7 +32,11 @@ export type Attached =
  * Finds a server for a client, logs in, and sets the session up, again and again until it works or the time a client may
  * wait is over. Never fails otherwise than by its result.
  */
-export async function attach(wanted: Wanted, context: SessionContext, signal: AbortSignal): Promise<Attached> {
+export async function attach(
+  wanted: Wanted,
+  context: SessionContext,
+  signal: AbortSignal,
+): Promise<Attached> {
   const { clock, timers, routes } = context;
   const startedMs = clock.now();
   const untilMs = startedMs + context.timeouts().holdMs;
@@ -110,7 +114,11 @@ async function isInRecovery(backend: Backend, context: SessionContext): Promise<
   return inRecovery(backend) ?? (await stillInRecovery(backend, context.timers));
 }
 
-async function setUp(backend: Backend, { state, status }: Wanted, context: SessionContext): Promise<string | null> {
+async function setUp(
+  backend: Backend,
+  { state, status }: Wanted,
+  context: SessionContext,
+): Promise<string | null> {
   if (state === null) return null;
   const { timers } = context;
   return (

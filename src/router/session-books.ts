@@ -19,7 +19,8 @@ export type Outcome =
 /** More names than this, and the state of the session counts as not known. */
 const mostCustomNames = 256;
 /** What opens a transaction and does nothing else. */
-const beginForm = /^\s*(?:begin|start\s+transaction)(?:\s+(?:work|transaction|isolation|level|serializable|repeatable|read|committed|uncommitted|only|write|not|deferrable)|\s*,)*\s*;?\s*$/i;
+const beginForm =
+  /^\s*(?:begin|start\s+transaction)(?:\s+(?:work|transaction|isolation|level|serializable|repeatable|read|committed|uncommitted|only|write|not|deferrable)|\s*,)*\s*;?\s*$/i;
 const customName = /^[a-z_][\w$]*(?:\.[a-z_][\w$]*)+$/i;
 
 /**
@@ -64,7 +65,12 @@ export class Books {
 
   /** Nothing is in flight and no transaction is open. */
   get atRest(): boolean {
-    return this.awaited.replies === 0 && this.status === transactionState.idle && !this.extended && this.copy === "none";
+    return (
+      this.awaited.replies === 0 &&
+      this.status === transactionState.idle &&
+      !this.extended &&
+      this.copy === "none"
+    );
   }
 
   /** Nothing is in flight, whatever the transaction. */
@@ -208,7 +214,12 @@ export class Books {
   #bind(buffer: Buffer, start: number, end: number, complete: boolean): void {
     const portalEnd = buffer.indexOf(0, start);
     const nameEnd = portalEnd === -1 ? -1 : buffer.indexOf(0, portalEnd + 1);
-    if (portalEnd === -1 || nameEnd === -1 || nameEnd >= end) return;
+    if (portalEnd === -1 || nameEnd === -1 || nameEnd >= end) {
+      // Of a long message only the beginning is seen, which may end before the names do: it counts as the worst there is.
+      this.#portal = does.touchSession | does.commit;
+      this.settingUnknown = true;
+      return;
+    }
     const found = this.statements.find(buffer.toString("latin1", portalEnd + 1, nameEnd));
     // Of a portal with a name the statement is not kept: at its execution it counts as doing what any here does.
     if (portalEnd === start) this.#portal = found?.does ?? 0;
@@ -242,7 +253,8 @@ export class Books {
     for (const name of facts.settings) this.#custom(name);
     if (facts.settingUnknown) this.settingUnknown = true;
     const first = sql.charCodeAt(0) | 0x20;
-    const begins = (first === 0x62 || first === 0x73 || first <= 0x20) && !facts.touchesSession && beginForm.test(sql);
+    const begins =
+      (first === 0x62 || first === 0x73 || first <= 0x20) && !facts.touchesSession && beginForm.test(sql);
     return (
       (facts.touchesSession ? does.touchSession : 0) |
       (facts.mayCommit ? does.commit : 0) |

@@ -69,7 +69,10 @@ export class ClientStream {
       if (type !== fromClient.copyData) this.#books.fromClient(type, chunk, at + headerLength, next, true);
       at = next;
       if (type === fromClient.terminate) this.terminated = true;
-      if (single && (type === fromClient.query || type === fromClient.sync || type === fromClient.functionCall)) {
+      if (
+        single &&
+        (type === fromClient.query || type === fromClient.sync || type === fromClient.functionCall)
+      ) {
         this.synced = true;
         return at;
       }

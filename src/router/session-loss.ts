@@ -1,5 +1,12 @@
 import { fromClient, transactionState } from "../pgwire/message-types.ts";
-import { type Farewell, owedAnswer, readyBytes, readyIdle, rolledBack, transactionEnd } from "./session-answers.ts";
+import {
+  type Farewell,
+  owedAnswer,
+  readyBytes,
+  readyIdle,
+  rolledBack,
+  transactionEnd,
+} from "./session-answers.ts";
 
 /** What is to be done with a message of a client that has no server. */
 export interface Dealing {
@@ -47,7 +54,10 @@ export class Loss {
     if (this.#discard) return this.#discarded(type);
     // Of a copy that is over for the server, and soon for the client.
     if (type === copyData || type === copyDone || type === copyFail) return drop;
-    const ending = type === query && (this.#owed || this.status !== transactionState.idle) ? transactionEnd(sql() ?? "") : null;
+    const ending =
+      type === query && (this.#owed || this.status !== transactionState.idle)
+        ? transactionEnd(sql() ?? "")
+        : null;
     if (ending === "rollback") {
       this.#owed = false;
       this.status = transactionState.idle;

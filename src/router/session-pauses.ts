@@ -23,7 +23,10 @@ export class SessionPauses {
 
   view(): PauseView[] {
     const now = this.#clock.now();
-    return [...this.#pauses].map(([database, { untilMs }]) => ({ database, leftMs: Math.max(0, untilMs - now) }));
+    return [...this.#pauses].map(([database, { untilMs }]) => ({
+      database,
+      leftMs: Math.max(0, untilMs - now),
+    }));
   }
 
   /** @returns once all are held, or the pause is over, or nobody waits any more */
@@ -40,7 +43,8 @@ export class SessionPauses {
     for (;;) {
       const concerned = this.#concerned(database);
       const busy = concerned.filter((session) => session.busy).length;
-      if (busy === 0 || gone.aborted || !this.#pauses.has(database)) return { held: concerned.length - busy, busy };
+      if (busy === 0 || gone.aborted || !this.#pauses.has(database))
+        return { held: concerned.length - busy, busy };
       await this.#timers.sleep(lookMs, gone);
     }
   }

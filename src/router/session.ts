@@ -316,7 +316,12 @@ export class Session implements TrafficOwner {
     this.#traffic.attention = true;
     this.#context.timers.after(settleMs, () => {
       this.#settling = false;
-      if (this.#phase === "live" && this.#traffic.books.dirty && this.#traffic.atRest && !this.#traffic.blocked) {
+      if (
+        this.#phase === "live" &&
+        this.#traffic.books.dirty &&
+        this.#traffic.atRest &&
+        !this.#traffic.blocked
+      ) {
         this.#inspectNow = true;
         this.onRest();
       }
@@ -468,7 +473,9 @@ export class Session implements TrafficOwner {
     const counters = this.#context.counters(this.client.listener.name);
     if (this.#known === null || this.client.replication || !server.atBorder) {
       // A message of which the client has a part cannot be ended otherwise.
-      return server.atBorder ? this.#end(cut(this.#state.pins(false), "It is a replication session.")) : this.#end(null);
+      return server.atBorder
+        ? this.#end(cut(this.#state.pins(false), "It is a replication session."))
+        : this.#end(null);
     }
     const outcome = books.outcome(this.client.listener.target !== "primary");
     const bye = farewell(books, outcome);

@@ -72,7 +72,10 @@ union all (select 'temporary', null, null where exists (
   or exists (select from pg_catalog.pg_type t where t.typnamespace ${equals} pg_catalog.pg_my_temp_schema()))`;
 
 /** The statement is prepared under a name of our own and closed again: the client's unnamed statement stays. */
-function asking(customNames: Iterable<string>, statementTimeoutOff: boolean): { bytes: Buffer; syncs: number } {
+function asking(
+  customNames: Iterable<string>,
+  statementTimeoutOff: boolean,
+): { bytes: Buffer; syncs: number } {
   const name = Buffer.from(ownName, "latin1");
   const names = [...customNames].map((custom) => `"${custom.replaceAll(/[\\"]/g, "\\$&")}"`);
   const array = Buffer.from(`{${names.join(",")}}`, "latin1");
@@ -149,12 +152,20 @@ async function settingOf(
     close("statement", own),
     sync(),
   ]);
-  const { answers } = await ask(backend, { bytes, syncs: 1, timeoutMs: options.timeoutMs }, options.timers, options.onAsync);
+  const { answers } = await ask(
+    backend,
+    { bytes, syncs: 1, timeoutMs: options.timeoutMs },
+    options.timers,
+    options.onAsync,
+  );
   return answers[0]?.rows[0]?.[0] ?? null;
 }
 
 /** @param statementTimeout the session's own value when the question was asked with another; null = as the rows say */
-function readSnapshot(rows: readonly (readonly (string | null)[])[], statementTimeout: string | null): Snapshot {
+function readSnapshot(
+  rows: readonly (readonly (string | null)[])[],
+  statementTimeout: string | null,
+): Snapshot {
   const settings = new Map<string, string>();
   const prepared = new Map<string, string>();
   const protocolPrepared = new Set<string>();
