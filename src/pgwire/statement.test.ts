@@ -2,10 +2,10 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { scanStatement } from "./statement.ts";
 
-/** t: touches the session, c: may commit, e: ends the transaction; then settings, parameters, ? = one that cannot be told. */
+/** t: touches the session, c: may commit, e: ends the transaction, b: only begins one; then settings, parameters, ? = one that cannot be told. */
 function short(sql: string, plainStrings = true): string {
   const facts = scanStatement(sql, plainStrings);
-  const flags = `${facts.touchesSession ? "t" : ""}${facts.mayCommit ? "c" : ""}${facts.endsTransaction ? "e" : ""}`;
+  const flags = `${facts.touchesSession ? "t" : ""}${facts.mayCommit ? "c" : ""}${facts.endsTransaction ? "e" : ""}${facts.onlyBegins ? "b" : ""}`;
   const names = [...facts.settings, ...facts.settingParameters.map((number) => `$${number}`)];
   return [flags, ...names, ...(facts.settingUnknown ? ["?"] : [])].join(" ");
 }
@@ -36,9 +36,14 @@ describe("scanStatement", () => {
     [";;", ""],
     ["-- only a comment", ""],
     // Transactions
-    ["begin", ""],
-    ["BEGIN;", ""],
-    ["start transaction read only", ""],
+    ["begin", "b"],
+    ["BEGIN;", "b"],
+    [" /* x */ begin ; ", "b"],
+    ["begin isolation level repeatable read, read only", "b"],
+    ["start transaction read only", "b"],
+    ["begin; begin", ""],
+    ["begin; select 1", ""],
+    ["start", ""],
     ["commit", "ce"],
     ["COMMIT ;", "ce"],
     ["commit and chain", "ce"],

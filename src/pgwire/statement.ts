@@ -11,6 +11,8 @@ export interface StatementFacts {
   readonly mayCommit: boolean;
   /** It ends the transaction it runs in, one way or the other. */
   readonly endsTransaction: boolean;
+  /** It is one BEGIN or START TRANSACTION and nothing else: what follows runs inside a transaction. */
+  readonly onlyBegins: boolean;
   /** Settings with a dot that are set, in lower case: the catalogue does not list those. Also by SET LOCAL, which leaves the name behind. */
   readonly settings: readonly string[];
   /** Numbers of the parameters (1 = $1) that name a setting in set_config. */
@@ -23,10 +25,12 @@ const nothing: StatementFacts = Object.freeze({
   touchesSession: false,
   mayCommit: false,
   endsTransaction: false,
+  onlyBegins: false,
   settings: Object.freeze([]),
   settingParameters: Object.freeze([]),
   settingUnknown: false,
 });
+const begin: StatementFacts = Object.freeze({ ...nothing, onlyBegins: true });
 const commit: StatementFacts = Object.freeze({ ...nothing, mayCommit: true, endsTransaction: true });
 const rollback: StatementFacts = Object.freeze({ ...nothing, endsTransaction: true });
 
@@ -60,7 +64,7 @@ function simple(sql: string): StatementFacts | null {
     case 0x77: // w
       return startsWith(sql, at, "with") && !suspicious.test(sql) ? nothing : null;
     case 0x62: // b
-      return end === at + 5 && startsWith(sql, at, "begin") ? nothing : null;
+      return end === at + 5 && startsWith(sql, at, "begin") ? begin : null;
     case 0x63: // c
       return end === at + 6 && startsWith(sql, at, "commit") ? commit : null;
     case 0x65: // e
@@ -91,6 +95,8 @@ class StatementScan {
   #touchesSession = false;
   #mayCommit = false;
   #endsTransaction = false;
+  #statements = 0;
+  #begins = 0;
   readonly #settings = new Set<string>();
   readonly #settingParameters = new Set<number>();
   #settingUnknown = false;
@@ -111,6 +117,7 @@ class StatementScan {
       touchesSession: this.#touchesSession,
       mayCommit: this.#mayCommit,
       endsTransaction: this.#endsTransaction,
+      onlyBegins: this.#begins === 1 && this.#statements === 1,
       settings: [...this.#settings],
       settingParameters: [...this.#settingParameters],
       settingUnknown: this.#settingUnknown,
@@ -120,7 +127,17 @@ class StatementScan {
   /** One statement; the lexer stands on its first word, and afterwards behind it. */
   #statement(first: string): void {
     const lexer = this.#lexer;
+    this.#statements++;
     switch (first) {
+      case "start":
+        lexer.next();
+        if (lexer.isWord("transaction")) this.#begins++;
+        this.#rest("");
+        return;
+      case "begin":
+        this.#begins++;
+        this.#rest("");
+        return;
       case "set": {
         this.#set();
         return;
@@ -242,7 +259,7 @@ class StatementScan {
       if (
         (first === "declare" && word === "hold" && before === "with") ||
         ((word === "temp" || word === "temporary") && temporaryAfter.test(before)) ||
-        (word === "execute" && (before === "as" || first === "explain"))
+        (word === "execute" && (first === "explain" || (first === "create" && before === "as")))
       )
         this.#touchesSession = true;
       before = word;

@@ -18,9 +18,6 @@ export type Outcome =
 
 /** More names than this, and the state of the session counts as not known. */
 const mostCustomNames = 256;
-/** What opens a transaction and does nothing else. */
-const beginForm =
-  /^\s*(?:begin|start\s+transaction)(?:\s+(?:work|transaction|isolation|level|serializable|repeatable|read|committed|uncommitted|only|write|not|deferrable)|\s*,)*\s*;?\s*$/i;
 const customName = /^[a-z_][\w$]*(?:\.[a-z_][\w$]*)+$/i;
 
 /**
@@ -189,7 +186,7 @@ export class Books {
     if (sql === null) this.#runs(does.touchSession | does.commit, null);
     else {
       const facts = scanStatement(sql, this.plainStrings);
-      this.#runs(this.#doing(sql, facts), facts);
+      this.#runs(this.#doing(facts), facts);
     }
   }
 
@@ -204,7 +201,7 @@ export class Books {
     if (nameEnd !== -1 && sqlEnd !== -1 && sqlEnd < end) {
       const sql = buffer.toString("latin1", nameEnd + 1, sqlEnd);
       facts = scanStatement(sql, this.plainStrings);
-      what = this.#doing(sql, facts);
+      what = this.#doing(facts);
     }
     const message = complete ? buffer.subarray(start - 5, end) : null;
     if (named) this.statements.parse(name, message, what, facts);
@@ -249,17 +246,14 @@ export class Books {
     }
   }
 
-  #doing(sql: string, facts: StatementFacts): number {
+  #doing(facts: StatementFacts): number {
     for (const name of facts.settings) this.#custom(name);
     if (facts.settingUnknown) this.settingUnknown = true;
-    const first = sql.charCodeAt(0) | 0x20;
-    const begins =
-      (first === 0x62 || first === 0x73 || first <= 0x20) && !facts.touchesSession && beginForm.test(sql);
     return (
       (facts.touchesSession ? does.touchSession : 0) |
       (facts.mayCommit ? does.commit : 0) |
       (facts.endsTransaction ? does.endTransaction : 0) |
-      (begins ? does.begin : 0)
+      (facts.onlyBegins ? does.begin : 0)
     );
   }
 

@@ -1,4 +1,5 @@
 import type { Target } from "./runner.ts";
+import { clientStream, serverStream } from "./session-targets.ts";
 import { scramClient, scramServer, statements, storedPasswords } from "./text-targets.ts";
 import { bodiesTarget, certificates, frames, proxyHeader, startup } from "./wire-targets.ts";
 
@@ -6,6 +7,8 @@ import { bodiesTarget, certificates, frames, proxyHeader, startup } from "./wire
 export const targets: readonly Target[] = [
   startup,
   frames,
+  clientStream,
+  serverStream,
   bodiesTarget,
   scramServer,
   scramClient,
@@ -34,5 +37,7 @@ export function longTexts(length: number): string[] {
     "\\",
     "e'",
   ];
-  return patterns.map((pattern) => pattern.repeat(Math.ceil(length / pattern.length)));
+  const blanks = " ".repeat(length);
+  const padded = ["begin", "commit", "set", "select 1", "set a.b ="].map((start) => `${start}${blanks}x`);
+  return padded.concat(patterns.map((pattern) => pattern.repeat(Math.ceil(length / pattern.length))));
 }
