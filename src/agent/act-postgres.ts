@@ -12,6 +12,7 @@ import type { AgentContext } from "./context.ts";
 import type { Executor } from "./execution.ts";
 import { proveLineage } from "./lineage.ts";
 import { currentStanding, isDiverged, upstreamAddress } from "./observe.ts";
+import { isOther, wentBack } from "./own-data.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 
 /** P3: no process of the instance is left when this resolves. */
@@ -58,7 +59,7 @@ async function prepareToWrite(context: AgentContext, facts: PostgresFacts): Prom
   const { keeper, notebook, membership, durability } = context;
   const standing = keeper.standing();
   if (standing.kind !== "mine") throw new Fault("LOST_LEADERSHIP", "This node does not hold the lease.");
-  if (await wentBack(context))
+  if ((await wentBack(context)) || isOther(context))
     throw new Fault("POSTGRES_START_FAILED", "The data was put back to an earlier state: it must not lead.", {
       hint: "Let another node take over; or accept the loss: pgherd failover --to NODE --accept-loss.",
     });
@@ -66,23 +67,6 @@ async function prepareToWrite(context: AgentContext, facts: PostgresFacts): Prom
   durability.forget();
   const crashed = facts.kind === "stopped" && !facts.control.clusterState.startsWith("shut down");
   if (crashed && requiredIn(notebook.synchronousNames) > 0) await membership.setClosed(true);
-}
-
-/**
- * Data that somebody put back to an earlier state is another member from here on: what this one acknowledged it may not
- * have any more (Words: Member).
- */
-async function wentBack(context: AgentContext): Promise<boolean> {
-  const { instance, membership, journal } = context;
-  if (!(await instance.dataWentBack())) return false;
-  const former = membership.member;
-  await membership.renew();
-  await instance.acceptData();
-  journal.event("member_renewed", true, "the data was put back to an earlier state: it counts as new", {
-    former,
-    member: membership.member,
-  });
-  return true;
 }
 
 /** Starts read-only. */

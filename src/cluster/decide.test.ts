@@ -918,6 +918,34 @@ describe("what must not stay as it is", () => {
     expect(resumed(1)).toBe("start-standby");
   });
 
+  it("a holder whose data was put back does not lead with it, and does not resume (Words: Member)", () => {
+    const stopped: LocalPostgres = {
+      kind: "stopped",
+      systemIdentifier: identifier,
+      clean: false,
+      remnants: false,
+      timeline: 2 as Timeline,
+      wasPrimary: true,
+    };
+    const release = { kind: "crash" as const, candidate: null, at };
+    const released: Standing = {
+      kind: "released",
+      lease: { ...lease, state: "released", release },
+      mine: true,
+      openMs: 4000,
+    };
+    const decided = (standing: Standing, primary: string): string => {
+      const given = plain({ standing, postgres: stopped });
+      const entry = { token: lease.token, primary: primary as Member, members: [], required: 0, since: null };
+      const cluster = { ...given.cluster!, durability: { value: [entry], version: 3 } };
+      return decide({ ...given, member: "db1/now" as Member, cluster }).action.kind;
+    };
+    expect(decided(mine, "db1/now")).toBe("start-primary");
+    expect(decided(mine, "db1/before")).toBe("handover");
+    expect(decided(released, "db1/now")).toBe("take-lease");
+    expect(decided(released, "db1/before")).toBe("start-standby");
+  });
+
   it("a cluster whose lease record is missing says so", () => {
     expect(decide(plain({ standing: { kind: "none" }, postgres: standby })).action.kind).toBe("alarm");
   });

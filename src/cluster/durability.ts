@@ -195,6 +195,12 @@ export function isRecorded(record: readonly DurabilityEntry[], member: Member): 
   return record.some((entry) => entry.primary === member || entry.members.includes(member));
 }
 
+/** Whether this node is the recorded primary, but with other data than that one had (Words: Member). */
+export function isReplaced(record: readonly DurabilityEntry[], member: Member): boolean {
+  const primary = record.at(-1)?.primary;
+  return primary !== undefined && primary !== member && nodeOfMember(primary) === nodeOfMember(member);
+}
+
 /** Equal up to the order of the members and the token. */
 function sameSet(a: DurabilityEntry, b: DurabilityEntry): boolean {
   return (

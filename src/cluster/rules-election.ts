@@ -2,7 +2,7 @@ import { formatLsn, lsnDistance } from "../values/lsn.ts";
 import { nextToken, type FencingToken } from "../values/names.ts";
 import type { Action, Rule, Verdict } from "./action.ts";
 import { electionOf, mayBecomePrimary, type Election } from "./candidates.ts";
-import { describeEntry, isProtected } from "./durability.ts";
+import { describeEntry, isProtected, isReplaced } from "./durability.ts";
 import { grantAgainst, isUnasked } from "./failsafe.ts";
 import { awayAfterMs } from "./policy.ts";
 import type { LeaseRecord } from "./records.ts";
@@ -224,6 +224,7 @@ export const electionRules: readonly Rule[] = [
       if (view.postgres.kind !== "stopped" || !view.postgres.wasPrimary || view.retry.start.failures >= 3)
         return null;
       if (view.postgres.timeline !== standing.lease.timeline) return null;
+      if (isReplaced(view.cluster?.durability.value ?? [], view.member)) return null;
       if (standing.openMs < resumeAfterMs(view))
         return { action: { kind: "wait" }, why: "a standby that has everything may take over" };
       return {

@@ -2,6 +2,7 @@ import type { FaultCode } from "../values/fault.ts";
 import { lsnDistance } from "../values/lsn.ts";
 import type { Rule, Verdict } from "./action.ts";
 import { bestStreamingStandby, mayBecomePrimary } from "./candidates.ts";
+import { isReplaced } from "./durability.ts";
 import { awayAfterMs } from "./policy.ts";
 import type { View } from "./view.ts";
 
@@ -75,6 +76,16 @@ function diedServing(view: View): Extract<View["postgres"], { kind: "stopped" }>
 
 /** What the holder of the lease does. */
 export const leaderRules: readonly Rule[] = [
+  {
+    id: "L-45",
+    summary: "a holder whose data was put back to an earlier state gives the lease up",
+    answer: (view) =>
+      view.standing.kind === "mine" &&
+      view.postgres.kind === "stopped" &&
+      isReplaced(view.cluster?.durability.value ?? [], view.member)
+        ? { action: { kind: "handover", candidate: null }, why: `${view.member} is not the recorded primary` }
+        : null,
+  },
   {
     id: "L-01",
     summary: "the elected node promotes to the timeline reserved for it (F5)",
