@@ -95,6 +95,10 @@ export class Checkers implements Observer {
     const text = this.#store.values.get(keys.lease);
     return text === undefined ? null : (JSON.parse(text) as Lease);
   }
+  /** The server that takes writes on the newest timeline. */
+  get writer(): Server | null {
+    return this.#newest?.server ?? null;
+  }
   get isProtected(): boolean {
     return this.entries.length > 0 && this.entries.every((entry) => entry.required > 0);
   }

@@ -1,7 +1,8 @@
+import { kinds, odds, type FaultKind } from "./fault-kinds.ts";
+import { ask, nothing, type Undo } from "./fault-tools.ts";
 import type { SimNode } from "./node.ts";
 import { Rng } from "./rng.ts";
 import type { WorldTraits } from "./settings.ts";
-import { storePlace } from "./store.ts";
 import type { World } from "./world.ts";
 
 /** One thing that goes wrong, as drawn: when, what, to whom, for how long, and a number for its own details. */
@@ -14,224 +15,6 @@ export interface FaultPlan {
   readonly ms: number;
   readonly detail: number;
 }
-
-type Undo = () => void;
-const nothing: Undo = () => undefined;
-
-/** What a fault does to its target; the returned function ends it. */
-type Fault = (world: World, node: SimNode, plan: FaultPlan) => Undo;
-
-function isolate(world: World, node: SimNode, places: readonly string[], how: "both" | "from" | "to"): Undo {
-  const { network } = world;
-  const links = places
-    .filter((place) => place !== node.name)
-    .flatMap((place): [string, string][] => [
-      ...(how !== "to" ? [[node.name, place] as [string, string]] : []),
-      ...(how !== "from" ? [[place, node.name] as [string, string]] : []),
-    ]);
-  for (const [from, to] of links) network.block(from, to);
-  return () => {
-    for (const [from, to] of links) network.unblock(from, to);
-  };
-}
-
-const directions = ["both", "both", "from", "to"] as const;
-const way = (detail: number): "both" | "from" | "to" => directions[Math.floor(detail * 4)] ?? "both";
-const otherNodes = (world: World): string[] => world.nodes.map((node) => node.name);
-const clientPlaces = (world: World): string[] => world.traits.clients.map((_client, index) => `c${index}`);
-
-function frozen(process: { freeze(): void; resume(): void } | null): Undo {
-  process?.freeze();
-  return () => process?.resume();
-}
-
-function powerOff(world: World, node: SimNode, plan: FaultPlan, wipe: boolean): Undo {
-  const { postgres } = node;
-  const { host } = postgres;
-  if (!host.up) return nothing;
-  postgres.losePower(plan.detail);
-  host.powerOff();
-  if (wipe) {
-    postgres.data = null;
-    postgres.retired = [];
-    if (plan.detail < 0.5) host.files.clear();
-  }
-  return () => {
-    if (host.up) return;
-    host.boot();
-    world.engine.after(world.rng.between(500, 3000), () => node.start());
-  };
-}
-
-/** Something asked of the node's agent by an operator; a refusal is an answer too. */
-function ask(node: SimNode, request: (daemon: NonNullable<SimNode["daemon"]>) => Promise<unknown>): Undo {
-  const { daemon, agent } = node;
-  if (daemon !== null) agent?.deliver(() => void request(daemon).catch(() => undefined));
-  return nothing;
-}
-
-const settingChanges = (world: World, detail: number): Readonly<Record<string, unknown>> => {
-  const choices: readonly Readonly<Record<string, unknown>>[] = [
-    { ttl: "2s" },
-    { ttl: "3s" },
-    { ttl: "8s" },
-    { ttl: `${world.traits.ttlMs}ms` },
-    ...world.traits.changes,
-  ];
-  return choices[Math.floor(detail * choices.length)] ?? {};
-};
-
-const kinds = {
-  "kill agent": (_world, node) => {
-    node.agent?.kill();
-    return nothing;
-  },
-  "freeze agent": (_world, node) => frozen(node.agent),
-  "kill guard": (_world, node) => {
-    node.guards.guard?.process.kill();
-    return nothing;
-  },
-  "freeze guard": (_world, node) => frozen(node.guards.guard?.process ?? null),
-  "freeze agent, kill guard": (_world, node) => {
-    const undo = frozen(node.agent);
-    node.guards.guard?.process.kill();
-    return undo;
-  },
-  "kill postmaster": (_world, node) => {
-    node.postgres.killPostmaster();
-    return nothing;
-  },
-  "kill postgres": (_world, node) => {
-    node.postgres.killAll();
-    return nothing;
-  },
-  "freeze postgres": (_world, node) => {
-    const processes = node.postgres.freeze();
-    return () => {
-      for (const process of processes) process.resume();
-    };
-  },
-  "kill receiver": (_world, node) => {
-    node.postgres.server?.receiver?.close();
-    return nothing;
-  },
-  "power loss": (world, node, plan) => powerOff(world, node, plan, false),
-  "lost disk": (world, node, plan) => powerOff(world, node, plan, true),
-  "freeze host": (_world, node) => node.postgres.host.freeze(false),
-  "suspend host": (_world, node) => node.postgres.host.freeze(true),
-  "step clock": (_world, node, plan) => {
-    node.postgres.host.stepWall((plan.detail - 0.5) * 7_200_000);
-    return nothing;
-  },
-  "partition from store": (world, node, plan) => isolate(world, node, [storePlace], way(plan.detail)),
-  "partition from nodes": (world, node, plan) => isolate(world, node, otherNodes(world), way(plan.detail)),
-  "partition from store and nodes": (world, node, plan) =>
-    isolate(world, node, [storePlace, ...otherNodes(world)], way(plan.detail)),
-  "partition from clients": (world, node, plan) =>
-    isolate(world, node, clientPlaces(world), way(plan.detail)),
-  "cut off": (world, node) =>
-    isolate(world, node, [storePlace, ...otherNodes(world), ...clientPlaces(world)], "both"),
-  "bad links": (world, node, plan) => {
-    const places = [storePlace, ...otherNodes(world)];
-    const set = (loss: number, slowdown: number): void => {
-      for (const place of places) {
-        world.network.disturb(node.name, place, loss, slowdown);
-        world.network.disturb(place, node.name, loss, slowdown);
-      }
-    };
-    set(plan.detail * 0.3, 1 + plan.detail * 60);
-    return () => set(0, 1);
-  },
-  "disk stall": (_world, node, plan) => {
-    node.postgres.host.disk.stall(plan.ms);
-    return nothing;
-  },
-  "full disk": (_world, node) => {
-    node.postgres.host.disk.full = true;
-    return () => (node.postgres.host.disk.full = false);
-  },
-  "store away": (world) => {
-    world.store.setAvailable(false);
-    return () => world.store.setAvailable(true);
-  },
-  "store forgets changes": (world) => {
-    world.store.data.compact(world.store.data.revision);
-    return nothing;
-  },
-  "store loses answers": (world, _node, plan) => {
-    const before = world.store.lostAnswers;
-    world.store.lostAnswers = 0.05 + plan.detail * 0.4;
-    return () => (world.store.lostAnswers = before);
-  },
-  switchover: (_world, node) =>
-    ask(node, ({ service }) =>
-      service.move(
-        { kind: "switchover", leader: null, candidate: null, scheduledAt: null, acceptLoss: false },
-        60_000,
-      ),
-    ),
-  restart: (_world, node) =>
-    ask(node, ({ service }) => service.restart({ ifPending: false, role: null, timeoutMs: 60_000 })),
-  reinit: (_world, node) => ask(node, ({ service }) => service.reinit({ fromLeader: true, dryRun: false })),
-  "change settings": (world, node, plan) =>
-    ask(node, ({ service }) =>
-      service.patchSettings(settingChanges(world, plan.detail), { dryRun: false, version: null }),
-    ),
-  pause: (_world, node) => {
-    ask(node, ({ service }) => service.patchSettings({ pause: true }, { dryRun: false, version: null }));
-    return nothing;
-  },
-  "stop agent": (_world, node) => {
-    const { agent } = node;
-    ask(node, (daemon) => daemon.end("stop").then(() => agent?.kill()));
-    return nothing;
-  },
-  "start by hand": (_world, node) => {
-    const { postgres } = node;
-    const { data } = postgres;
-    if (postgres.dead && data !== null && postgres.host.up)
-      postgres.start({ standby: data.standbySignal, ours: false });
-    return nothing;
-  },
-} satisfies Record<string, Fault>;
-
-export type FaultKind = keyof typeof kinds;
-
-/** How often each is drawn, and how long it lasts at least and at most, in milliseconds. */
-const odds: Readonly<Record<FaultKind, readonly [number, number, number]>> = {
-  "kill agent": [3, 0, 0],
-  "freeze agent": [5, 200, 25_000],
-  "kill guard": [2, 0, 0],
-  "freeze guard": [1, 200, 20_000],
-  "freeze agent, kill guard": [1, 200, 20_000],
-  "kill postmaster": [4, 0, 0],
-  "kill postgres": [4, 0, 0],
-  "freeze postgres": [4, 200, 25_000],
-  "kill receiver": [2, 0, 0],
-  "power loss": [6, 1000, 30_000],
-  "lost disk": [1.5, 1000, 15_000],
-  "freeze host": [4, 300, 25_000],
-  "suspend host": [2, 300, 25_000],
-  "step clock": [1, 0, 0],
-  "partition from store": [5, 300, 25_000],
-  "partition from nodes": [4, 300, 25_000],
-  "partition from store and nodes": [5, 300, 25_000],
-  "partition from clients": [1, 300, 10_000],
-  "cut off": [4, 300, 25_000],
-  "bad links": [3, 1000, 30_000],
-  "disk stall": [3, 200, 15_000],
-  "full disk": [1, 1000, 15_000],
-  "store away": [3, 200, 15_000],
-  "store forgets changes": [1, 0, 0],
-  "store loses answers": [2, 1000, 20_000],
-  switchover: [4, 0, 0],
-  restart: [2, 0, 0],
-  reinit: [2, 0, 0],
-  "change settings": [4, 0, 0],
-  pause: [0.5, 3000, 15_000],
-  "stop agent": [1.5, 0, 0],
-  "start by hand": [1, 0, 0],
-};
 
 /** What a calm life may suffer, and for how long at most: the stated tolerance. */
 const calmLimits: Partial<Record<FaultKind, number>> = {
@@ -264,13 +47,42 @@ const scenarios: Readonly<Record<string, readonly FaultKind[]>> = {
     "partition from store and nodes",
     "cut off",
     "bad links",
+    "late answers",
+    "late requests",
+    "late requests, standby killed",
+    "split",
     "store away",
     "store loses answers",
     "freeze agent",
   ],
-  crashes: ["power loss", "kill postgres", "kill postmaster", "lost disk", "kill agent", "cut off", "reinit"],
+  crashes: [
+    "power loss",
+    "kill postgres",
+    "kill postmaster",
+    "lost disk",
+    "kill agent",
+    "cut off",
+    "reinit",
+    "two hosts at once",
+    "killed one after the other",
+    "data put back",
+    "disk stall",
+    "bad links",
+  ],
+  promises: [
+    "partition from nodes",
+    "partition from store and nodes",
+    "cut off",
+    "split",
+    "freeze host",
+    "late answers",
+    "killed after a promise",
+    "bad links",
+  ],
   changes: [
     "change settings",
+    "late requests, standby killed",
+    "shorter ttl, answers lost",
     "kill receiver",
     "partition from nodes",
     "partition from store",
@@ -307,12 +119,15 @@ export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
     const kind = weighted(rng, names, weights);
     const [, low, high] = odds[kind];
     const limit = traits.calm ? Math.min(high, calmLimits[kind] ?? 0) : high;
+    // What lasts about as long as the program waits is worse than what is short or long.
+    const near = rng.pick([traits.suspectMs, traits.ttlMs]) * rng.between(0.8, 1.7);
+    const ms = limit <= low ? limit : rng.magnitude(low, limit);
     at += rng.chance(0.4) ? rng.magnitude(1, 3000) : (rng.next() * 2 * length) / count;
     plans.push({
       at,
       kind,
       target: rng.chance(0.6) ? "leader" : rng.chance(0.5) ? "standby" : rng.below(traits.nodes),
-      ms: limit <= low ? limit : rng.magnitude(low, limit),
+      ms: !traits.calm && limit > low && near > low && rng.chance(0.3) ? Math.min(near, limit) : ms,
       detail: rng.next(),
     });
   }

@@ -11,6 +11,8 @@ interface LinkState {
   blockedSince: number;
   loss: number;
   slowdown: number;
+  /** What every message takes longer. */
+  heldMs: number;
   readonly baseMs: number;
 }
 
@@ -35,7 +37,7 @@ export class Network {
     let link = this.#links.get(key);
     if (link === undefined) {
       const baseMs = from === to ? 0.02 : this.#baseMs * this.#rng.between(0.5, 2);
-      link = { blocked: 0, blockedSince: 0, loss: 0, slowdown: 1, baseMs };
+      link = { blocked: 0, blockedSince: 0, loss: 0, slowdown: 1, heldMs: 0, baseMs };
       this.#links.set(key, link);
     }
     return link;
@@ -53,6 +55,11 @@ export class Network {
   /** Makes a direction lossy (0 to 1) and slow (a factor). */
   disturb(from: string, to: string, loss: number, slowdown: number): void {
     Object.assign(this.#link(from, to), { loss, slowdown });
+  }
+
+  /** Makes every message of a direction late by so much. */
+  hold(from: string, to: string, ms: number): void {
+    this.#link(from, to).heldMs = ms;
   }
 
   isOpen(from: string, to: string): boolean {
@@ -78,7 +85,8 @@ export class Network {
   ): void {
     if (link.blocked === 0 && (link.loss === 0 || !this.#rng.chance(link.loss))) {
       const tail = this.#rng.chance(0.01) ? this.#rng.magnitude(1, 20) : 1;
-      this.#engine.after(link.baseMs * link.slowdown * this.#rng.between(0.8, 1.5) * tail, arrive);
+      const ms = link.baseMs * link.slowdown * this.#rng.between(0.8, 1.5) * tail;
+      this.#engine.after(ms + link.heldMs, arrive);
     } else if (this.#engine.now - since > giveUpMs) lost?.();
     else
       this.#engine.after(retryMs, () =>

@@ -1,3 +1,4 @@
+import type { Tags } from "../../src/cluster/records.ts";
 import type { SynchronousCommit } from "./postgres/backend.ts";
 import type { PostgresTraits } from "./postgres/cluster-net.ts";
 import type { ClientTraits } from "./client.ts";
@@ -10,6 +11,10 @@ export interface WorldTraits {
   readonly scenario: string | null;
   readonly nodes: number;
   readonly ttlMs: number;
+  /** suspect_after, as the life begins. */
+  readonly suspectMs: number;
+  /** What the node file of each node says of it beyond the ordinary. */
+  readonly tags: readonly Partial<Tags>[];
   readonly baseMs: number;
   readonly storeLostAnswers: number;
   readonly lengthMs: number;
@@ -32,15 +37,20 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
   const nodes = rng.pick(scenario === null ? [2, 3, 3, 3, 3, 5] : [2, 3, 3, 3]);
   const ttlMs = calm ? 5000 : Math.round(rng.pick([2000, 3000, 5000, 5000, rng.magnitude(2000, 10_000)]));
   const baseMs = rng.magnitude(0.1, 8);
+  const settings = drawSettings(rng, ttlMs, nodes, calm);
   return {
     scenario,
     nodes,
     ttlMs,
+    suspectMs:
+      Number.parseInt(String(settings["suspect_after"]), 10) *
+      (String(settings["suspect_after"]).endsWith("ms") ? 1 : 1000),
+    tags: Array.from({ length: nodes }, () => drawTags(rng, nodes)),
     baseMs,
     calm,
     storeLostAnswers: calm || rng.chance(0.6) ? 0 : rng.magnitude(0.001, 0.05),
     lengthMs: rng.between(120_000, scenario === null ? 300_000 : 150_000),
-    settings: drawSettings(rng, ttlMs, nodes, calm),
+    settings,
     changes: drawChanges(nodes),
     hosts: Array.from({ length: nodes }, () => ({
       clockRate: 1 + rng.between(-rateError, rateError),
@@ -52,12 +62,19 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
       promotionMs: [10, rng.magnitude(30, 800)],
       replayMs: rng.chance(0.5) ? 0 : rng.magnitude(1, 800),
       reloadMs: [2, rng.magnitude(5, 1500)],
+      lateReloads: rng.pick([0.1, 0.1, 0.5]),
       keptBytes: rng.magnitude(1 << 16, 1 << 24),
       copyRate: rng.magnitude(2000, 40_000),
       checkpointEveryMs: rng.between(15_000, 60_000),
     },
     clients: Array.from({ length: 1 + rng.below(4) }, (_, index) => drawClient(rng, index)),
   };
+}
+
+/** Now and then a node that never counts, or one that copies are taken from. */
+function drawTags(rng: Rng, nodes: number): Partial<Tags> {
+  const nosync = nodes > 2 && rng.chance(0.08);
+  return { nosync, clonefrom: rng.chance(0.1) };
 }
 
 /** The stated tolerance holds for the default. */

@@ -96,7 +96,9 @@ export class World {
       const host = new Host(engine, new Rng(seed, `host ${name}`), name, traits.hosts[index]!);
       const postgres = new Postgres(host, net, 5432);
       const find = (other: string): SimNode | undefined => this.nodes.find((node) => node.name === other);
-      this.nodes.push(new SimNode(postgres, this.store, nodeConfig(name, traits.settings), find));
+      this.nodes.push(
+        new SimNode(postgres, this.store, nodeConfig(name, traits.settings, traits.tags[index]), find),
+      );
     }
     const servers = this.nodes.map((node) => node.postgres);
     traits.clients.forEach((client, index) => {

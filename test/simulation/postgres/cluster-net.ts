@@ -17,6 +17,8 @@ export interface PostgresTraits {
   readonly replayMs: number;
   /** How long a process takes to notice a changed configuration, ordinarily and at worst. */
   readonly reloadMs: readonly [number, number];
+  /** The share of those that take more than ordinarily. */
+  readonly lateReloads: number;
   /** Bytes of WAL kept for standbys without a slot. */
   readonly keptBytes: number;
   /** Bytes a copy brings per millisecond. */

@@ -46,6 +46,8 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
       return factsOf(postgres, server !== postgres.server || !server.process.frozen);
     }
     const facts = factsOf(postgres, true);
+    if (facts.kind === "running" && facts.sql !== null && facts.ours)
+      postgres.highWater = Math.max(postgres.highWater ?? 0, Number(facts.sql.lsn));
     await calls.pause(rng.between(0.5, 4));
     return facts;
   };
@@ -104,8 +106,15 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
     inspect,
     kill,
     follow,
-    dataWentBack: () => Promise.resolve(false),
-    acceptData: () => Promise.resolve(),
+    dataWentBack: async () => {
+      await calls.pause(rng.between(2, 20));
+      const noted = postgres.highWater;
+      return postgres.dead && noted !== null && postgres.data !== null && postgres.data.end < noted;
+    },
+    acceptData: async () => {
+      await calls.write();
+      postgres.highWater = null;
+    },
     configuredUpstream: async () => {
       await calls.pause(0.1);
       return postgres.data?.configuration.upstream ?? null;
@@ -122,12 +131,20 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
       }
       Object.assign(made, { flushed: 3, checkpoint: 3, consistent: 3, control: "shut down" });
       postgres.data = made;
+      postgres.highWater = null;
       postgres.configure(options.settings, null);
     },
+    roleVerifier: () => calls.pause(2).then(() => undefined),
     ensureRoles: () =>
       calls.sql<undefined>(statementMs, (_server, done) => done(undefined)).then(() => undefined),
-    clone: (options) => clone(calls, options),
-    rewind: (source, fork, signal) => rewind(calls, source, fork, signal),
+    clone: async (options) => {
+      await clone(calls, options);
+      postgres.highWater = null;
+    },
+    rewind: (source, fork, signal) => {
+      postgres.highWater = null;
+      return rewind(calls, source, fork, signal);
+    },
 
     startStandby: async (upstream, settings, waitMs) => {
       const already = running();
@@ -297,6 +314,7 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
       await calls.write();
       if (postgres.data !== null) postgres.retired.push(postgres.data);
       postgres.data = null;
+      postgres.highWater = null;
     },
     forgetRetired: async () => {
       await calls.write();

@@ -19,6 +19,8 @@ export class Postgres {
   retired: DataDirectory[] = [];
   /** WAL that a rewind undid, put aside first (I6). */
   saved: (readonly WalRecord[])[] = [];
+  /** The furthest position that an agent has noted of this data; null = nothing (src/postgres/high-water.ts). */
+  highWater: number | null = null;
   readonly #exitListeners = new Set<() => void>();
   #pids = 1000;
 

@@ -263,7 +263,9 @@ export class Server {
 
   #reloadMs(): number {
     const { rng, traits } = this.postgres.net;
-    return rng.chance(0.9) ? rng.magnitude(0.2, traits.reloadMs[0]) : rng.magnitude(1, traits.reloadMs[1]);
+    return rng.chance(traits.lateReloads)
+      ? rng.magnitude(1, traits.reloadMs[1])
+      : rng.magnitude(0.2, traits.reloadMs[0]);
   }
 
   /** CHECKPOINT; the checkpointer has read its configuration before it begins one. */

@@ -134,6 +134,23 @@ export class DataDirectory {
     this.consistent = Math.min(this.consistent, left);
   }
 
+  /** The directory as it was before its last records, on the same timeline, came: a snapshot. */
+  goBack(records: number): void {
+    let left = this.records.length;
+    while (
+      left > 1 &&
+      this.records.length - left < records &&
+      this.records[left - 2]?.timeline === this.timeline
+    )
+      left -= 1;
+    this.records.length = left;
+    this.flushed = Math.min(this.flushed, left);
+    this.oldest = Math.min(this.oldest, left);
+    this.checkpoint = Math.min(this.checkpoint, left);
+    this.consistent = Math.min(this.consistent, left);
+    if (this.control === "shut down") this.control = "in production";
+  }
+
   /** History files for the numbers below this one that nobody used (F5). */
   writeTombstones(below: number): void {
     for (let number = 2; number < below; number += 1)

@@ -1,0 +1,117 @@
+import { ask, boot, isolate, late, nothing, powerOff, type Fault, type Undo } from "./fault-tools.ts";
+import type { SimNode } from "./node.ts";
+import { storePlace } from "./store.ts";
+import type { World } from "./world.ts";
+
+/** A second number from the one drawn. */
+const second = (detail: number): number => (detail * 997) % 1;
+const nextTo = (world: World, node: SimNode): SimNode =>
+  world.nodes[(world.nodes.indexOf(node) + 1) % world.nodes.length]!;
+
+/** Asks every few milliseconds, until it answers true or the fault ends. */
+function untilTrue(world: World, everyMs: number, look: () => boolean): Undo {
+  let over = false;
+  const again = (): void => {
+    if (over || look()) return;
+    world.engine.after(everyMs, again);
+  };
+  again();
+  return () => (over = true);
+}
+
+/** The data directory is put back to an earlier state: a snapshot of the volume, or of the whole machine. */
+function putBack(world: World, node: SimNode, share: number): void {
+  const { data, host } = node.postgres;
+  if (data === null) return;
+  const records = Math.ceil(300 ** share);
+  world.trace("fault", () => `the data of ${host.name} is put back by ${records} records`);
+  data.goBack(records);
+}
+
+/** Faults of several parts, whose moment matters: one of it alone seldom meets the other. */
+export const compounds = {
+  "late requests, standby killed": (world, node, plan) => {
+    const undo = late(world, node.name, storePlace, 300 * 30 ** plan.detail);
+    nextTo(world, node).postgres.killAll();
+    return undo;
+  },
+  /** Some nodes see each other, the others see each other and the store; clients see all. */
+  split: (world, node, plan) => {
+    const bits = Math.floor(second(plan.detail) * 32);
+    const apart = world.nodes.filter((each, index) => each === node || ((bits >> index) & 1) === 1);
+    const rest = world.nodes.filter((each) => !apart.includes(each)).map(({ name }) => name);
+    const undone = apart.map((each) => isolate(world, each, [storePlace, ...rest], "both"));
+    return () => undone.forEach((undo) => undo());
+  },
+  /** One of the two may be back soon, with what it had, with older data, or with none. */
+  "two hosts at once": (world, node, plan) => {
+    const other = nextTo(world, node);
+    const how = second(plan.detail);
+    const first = powerOff(world, node, plan, false);
+    const undo = powerOff(world, other, plan, how < 0.15);
+    if (undo === nothing) return first;
+    if (how > 0.15 && how < 0.4) putBack(world, other, plan.detail);
+    world.engine.after(plan.ms * 0.3 * second(how), undo);
+    return () => [first, undo].forEach((each) => each());
+  },
+  /** What kills a primary kills its successor too, soon after it takes writes. */
+  "killed one after the other": (world, node, plan) => {
+    const { checkers } = world;
+    let last = checkers.writer;
+    const killed: SimNode[] = [];
+    const kill = (victim: SimNode): void => {
+      if (second(plan.detail) < 0.5) victim.postgres.killAll();
+      else powerOff(world, victim, plan, false);
+      killed.push(victim);
+    };
+    kill(node);
+    const over = untilTrue(world, 3, () => {
+      const { writer } = checkers;
+      if (writer === last) return killed.length > 2;
+      last = writer;
+      const victim = world.nodes.find(({ postgres }) => postgres.server === writer);
+      if (victim !== undefined) world.engine.after(600 ** plan.detail, () => kill(victim));
+      return killed.length > 2;
+    });
+    return () => {
+      over();
+      for (const each of killed) boot(world, each);
+    };
+  },
+  /** The first agent that reports for a new token is killed right after. */
+  "killed after a promise": (world, _node, plan) => {
+    const seen = new Map<SimNode, string | undefined>();
+    return untilTrue(world, 3, () =>
+      world.nodes.some((node) => {
+        const record = world.store.values.get(`pgherd/nodes/${node.name}`);
+        const before = seen.get(node);
+        seen.set(node, record);
+        if (record === before || before === undefined || record?.includes('"ballot":{') !== true)
+          return false;
+        if (before.includes('"ballot":{')) return false;
+        world.engine.after(plan.detail * 30, () => node.agent?.kill());
+        return true;
+      }),
+    );
+  },
+  /** An operator makes the ttl shorter, and the answers of the store do not reach the holder any more. */
+  "shorter ttl, answers lost": (world, node, plan) => {
+    const before = world.store.values.get("config");
+    ask(node, ({ service }) => service.patchSettings({ ttl: "2s" }, { dryRun: false, version: null }));
+    let undo = nothing;
+    const over = untilTrue(world, 2, () => {
+      if (world.store.values.get("config") === before) return false;
+      world.engine.after(plan.detail * 1500, () => (undo = isolate(world, node, [storePlace], "to")));
+      return true;
+    });
+    return () => {
+      over();
+      undo();
+    };
+  },
+  "data put back": (world, node, plan) => {
+    const undo = powerOff(world, node, plan, false);
+    if (undo !== nothing) putBack(world, node, second(plan.detail));
+    return undo;
+  },
+} satisfies Record<string, Fault>;
