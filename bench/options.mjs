@@ -6,6 +6,7 @@ export const usageText = `npm run bench:failover [-- OPTION...]
   --only CASE      one case of: ${caseNames.join(", ")} (repeatable)
   --rounds N       runs of each case (default 10)
   --ttl S          length of pgherd's leader lease in seconds, for every case
+  --router         measure a client behind pgherd's router too, in turn
   --peer patroni   measure Debian's Patroni and HAProxy beside it, in turn
   --json           print the rows as JSON
   --logs DIR       keep the agents' logs and a line for each round there`;
@@ -21,6 +22,7 @@ export function readOptions(argv) {
         rounds: { type: "string", default: "10" },
         ttl: { type: "string" },
         peer: { type: "string" },
+        router: { type: "boolean", default: false },
         json: { type: "boolean", default: false },
         logs: { type: "string" },
         help: { type: "boolean", default: false },
@@ -41,6 +43,7 @@ export function readOptions(argv) {
     rounds,
     ttl,
     peer: values.peer === "patroni",
+    router: values.router,
     json: values.json,
     logs: values.logs ?? null,
     help: values.help,

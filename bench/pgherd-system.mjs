@@ -4,13 +4,17 @@ import { join } from "node:path";
 import { root, say } from "../scripts/run.mjs";
 import { capture, processesIn, waitFor } from "./processes.mjs";
 
+/** How rows call a client behind the router. */
+export const behindRouterName = "pgherd, router";
+
 const program = [process.execPath, join(root, "bin/pgherd")];
 
 /**
- * Starts a demo of three nodes in a directory of its own. `set`: `key=value` of cluster settings.
- * @param {{dir: string, ttl: number, signal: AbortSignal, set?: string[], count?: number}} given
+ * Starts a demo of three nodes in a directory of its own. `set`: `key=value` of cluster settings. `router`: with
+ * a router in front; who measures a router alone starts one of its own.
+ * @param {{dir: string, ttl: number, signal: AbortSignal, set?: string[], count?: number, router?: boolean}} given
  */
-export async function startPgherd({ dir, ttl, signal, set = [], count = 3 }) {
+export async function startPgherd({ dir, ttl, signal, set = [], count = 3, router = false }) {
   const demoDir = join(dir, "pgherd");
   // The command line remembers the last demo there: the user's own memory of one is left alone.
   const env = { XDG_STATE_HOME: join(dir, "state") };
@@ -26,7 +30,7 @@ export async function startPgherd({ dir, ttl, signal, set = [], count = 3 }) {
   const demo = await capture(
     [
       ...[...program, "demo", "up", "--dir", demoDir, "--nodes", `${count}`, "--ttl", `${ttl}`, "--json"],
-      "--no-router", // the nodes themselves are measured; who measures a router starts one of its own
+      ...(router ? [] : ["--no-router"]),
       ...settings,
     ],
     {
@@ -38,7 +42,7 @@ export async function startPgherd({ dir, ttl, signal, set = [], count = 3 }) {
     await down();
     throw error;
   });
-  const { nodes, dcs } = JSON.parse(demo);
+  const { nodes, dcs, endpoints } = JSON.parse(demo);
   const urls = new Map(nodes.map((node) => [node.name, new URL(node.postgres)]));
   const first = [...urls.values()][0];
   const account = {
@@ -62,7 +66,7 @@ export async function startPgherd({ dir, ttl, signal, set = [], count = 3 }) {
     return null;
   };
 
-  return {
+  const system = {
     name: "pgherd",
     /** Its etcd, for a peer. */
     etcd: dcs.endpoints,
@@ -146,6 +150,15 @@ export async function startPgherd({ dir, ttl, signal, set = [], count = 3 }) {
       }
     },
     down,
+  };
+  if (!router) return system;
+  const front = new URL(endpoints.primary);
+  const client = { addresses: [{ host: front.hostname, port: Number(front.port) }], ...account };
+  const nothing = () => undefined;
+  return {
+    ...system,
+    /** The same cluster for a client that knows the router's address alone. */
+    behindRouter: { ...system, name: behindRouterName, client, keepLogs: nothing, down: nothing },
   };
 }
 

@@ -1,4 +1,5 @@
 // Figures as rows: for programs, and as a table for people.
+import { behindRouterName } from "./pgherd-system.mjs";
 
 /**
  * @typedef {object} Row
@@ -46,8 +47,14 @@ export function row({ name, ttl = null, peer, unit, values, errors = null, lost 
 export function withRatios(rows) {
   const ratio = (own, peer) => (own.median === null || !peer?.median ? null : own.median / peer.median);
   const other = (each) =>
-    rows.find((found) => found.case === each.case && (found.peer === null) !== (each.peer === null));
+    rows.find(
+      (found) =>
+        found.case === each.case &&
+        found.peer !== behindRouterName &&
+        (found.peer === null) !== (each.peer === null),
+    );
   return rows.map((each) => {
+    if (each.peer === behindRouterName) return each;
     const value =
       each.peer === null ? ratio(each, other(each)) : ratio(other(each) ?? { median: null }, each);
     return { ...each, ratio: value === null ? null : Number(value.toFixed(3)) };

@@ -7,7 +7,7 @@ import { outageCases } from "./cases.mjs";
 import { measureIdle } from "./idle.mjs";
 import { measureOutage, prepare } from "./outage.mjs";
 import { startPatroni } from "./patroni-system.mjs";
-import { startPgherd } from "./pgherd-system.mjs";
+import { behindRouterName, startPgherd } from "./pgherd-system.mjs";
 import { row, tableLines, withRatios } from "./report.mjs";
 import { startWriter } from "./writer.mjs";
 
@@ -47,8 +47,11 @@ export async function runSession(options) {
 async function measure(session) {
   const { signal, dir } = session;
   const cases = chosenCases(session);
-  const pgherd = await startPgherd({ dir, ttl: cases[0]?.ttl ?? session.ttl ?? 5, signal });
+  const { router } = session;
+  const pgherd = await startPgherd({ dir, ttl: cases[0]?.ttl ?? session.ttl ?? 5, signal, router });
   await include(session, pgherd);
+  // Both write to one table: their runs are told apart by their numbers.
+  if (router) session.systems.push({ ...entryOf(pgherd.behindRouter), run: 1_000_000 });
   if (session.peer) await include(session, await startPatroni({ dir, etcd: pgherd.etcd, signal }));
   for (const test of cases) await measureCase(session, test);
   if (session.only.includes("idle")) await measureIdleCosts(session);
@@ -56,9 +59,11 @@ async function measure(session) {
 
 /** From here on the system is stopped with the session, whatever fails. */
 async function include(session, system) {
-  session.systems.push({ system, writer: startWriter(system.client), run: 0 });
+  session.systems.push(entryOf(system));
   await prepare(system);
 }
+
+const entryOf = (system) => ({ system, writer: startWriter(system.client), run: 0 });
 
 /** The cases asked for; with one ttl for all, those that differ in nothing else are one. */
 function chosenCases({ only, ttl }) {
@@ -95,18 +100,18 @@ async function measureCase(session, test) {
 }
 
 const peerName = (system) => (system.name === "pgherd" ? null : system.name);
+const isOurs = (system) => system.name === "pgherd" || system.name === behindRouterName;
 const label = (test, system) =>
-  system.name === "pgherd" ? `${test.name} (ttl ${test.ttl} s)` : `${test.name} (${system.name})`;
+  isOurs(system) ? `${test.name} (${system.name}, ttl ${test.ttl} s)` : `${test.name} (${system.name})`;
 
 const alreadyMeasured = (session, test, system) =>
-  peerName(system) !== null &&
-  session.rows.some((each) => each.case === test.name && each.peer === peerName(system));
+  !isOurs(system) && session.rows.some((each) => each.case === test.name && each.peer === peerName(system));
 
 function outageRow(test, system, rounds) {
   const sum = (key) => rounds.reduce((total, round) => total + round[key], 0);
   return row({
     name: test.name,
-    ttl: peerName(system) === null ? test.ttl : 30,
+    ttl: isOurs(system) ? test.ttl : 30,
     peer: peerName(system),
     unit: "s",
     values: rounds.map((round) => round.seconds),
@@ -117,7 +122,9 @@ function outageRow(test, system, rounds) {
 
 async function measureIdleCosts(session) {
   say("idle: looking at the agents for a minute");
-  const systems = session.systems.map(({ system }) => system);
+  const systems = session.systems
+    .map(({ system }) => system)
+    .filter((system) => system.name !== behindRouterName);
   for (const { system, part, cpuPercent, residentMb } of await measureIdle(systems, session.signal)) {
     const suffix = part === "agent" ? "" : `-${part}`;
     const peer = peerName(system);
