@@ -184,7 +184,7 @@ function microseconds(ms: number): number {
 }
 
 /** A time as PgBouncer writes it, in UTC. */
-export function timeText(atMs: number): string {
+function timeText(atMs: number): string {
   return `${new Date(atMs).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 

@@ -5,7 +5,7 @@ import type { Table } from "./table.ts";
 import type { Word } from "./words.ts";
 
 /** What `SHOW` lists. */
-export const tableNames = [
+const tableNames = [
   "clients",
   "config",
   "databases",
