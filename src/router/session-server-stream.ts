@@ -88,6 +88,8 @@ export class ServerStream {
           (chunk[at + 4] ?? 0)) >>>
         0;
       if (size < 4 || size > largestMessage) throw lie(type, size);
+      // Its one byte is read here: it must not be another message's.
+      if (type === fromServer.readyForQuery && size !== 5) throw lie(type, size);
       const next = at + 1 + size;
       if (next > to) {
         const row = type === fromServer.dataRow || type === fromServer.copyData;
