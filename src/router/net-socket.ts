@@ -52,7 +52,13 @@ export class NetSocket implements WireSocket {
   #unread: Buffer | null = null;
   #unreadPlanned = false;
   readonly #ended = (): void => this.onEnd();
-  readonly #drained = (): void => this.onDrain();
+  /** The kernel did not take a write at once: its end is to be told. */
+  #left = false;
+  readonly #written = (): void => {
+    if (!this.#left || this.#socket.writableLength > 0) return;
+    this.#left = false;
+    this.onDrain();
+  };
   readonly #failed = (error: Error): void => void (this.#error ??= error);
   readonly #gone = (): void => this.#close();
 
@@ -80,12 +86,16 @@ export class NetSocket implements WireSocket {
     const socket = this.#socket;
     if (this.#closed || socket.writableEnded) return true;
     // Only what nobody else may overwrite is handed over: the kernel may take it later than this call.
-    if (this.encrypted || length > largeWrite || socket.writableLength > 0)
-      return socket.write(Buffer.from(buffer.subarray(offset, offset + length)));
+    if (this.encrypted || length > largeWrite || socket.writableLength > 0) {
+      const more = socket.write(Buffer.from(buffer.subarray(offset, offset + length)), this.#written);
+      this.#left = socket.writableLength > 0;
+      return more;
+    }
     const carrier = length > smallWrite ? large : small;
     buffer.copy(carrier, 0, offset, offset + length);
-    const more = socket.write(carrier.subarray(0, length));
+    const more = socket.write(carrier.subarray(0, length), this.#written);
     if (socket.writableLength > 0) {
+      this.#left = true;
       if (carrier === small) small = Buffer.allocUnsafeSlow(smallWrite);
       else large = Buffer.allocUnsafeSlow(largeWrite);
     }
@@ -136,7 +146,7 @@ export class NetSocket implements WireSocket {
     this.#unread = null;
     // From here on the TLS layer reads; what it is told of the end of the connection comes from itself.
     plain.off("end", this.#ended);
-    plain.off("drain", this.#drained);
+    this.#left = false;
     const secured = await upgrade(plain).catch((thrown: unknown) => {
       plain.destroy();
       throw thrown;
@@ -153,7 +163,6 @@ export class NetSocket implements WireSocket {
     socket.pause();
     if (!readsOwnBuffer) socket.on("data", (chunk: Buffer) => this.onBytes(chunk, chunk.length));
     socket.on("end", this.#ended);
-    socket.on("drain", this.#drained);
     socket.on("error", this.#failed);
     socket.on("close", this.#gone);
   }

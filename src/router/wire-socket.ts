@@ -10,7 +10,7 @@ export interface WireSocket {
   onEnd: () => void;
   /** Once, when the socket is gone; `error` = why, null after an orderly end. */
   onClose: (error: Error | null) => void;
-  /** After `write` returned false: everything has gone out. */
+  /** After a write that the kernel did not take at once, whatever it returned: everything has gone out. */
   onDrain: () => void;
   /**
    * Writes `length` bytes of `buffer` from `offset`; what the kernel does not take at once is copied, so the buffer may be
