@@ -164,7 +164,6 @@ export function routerSource(picture: RouterPicture): RouterSource {
     traffic: (node) => ({
       sessions: [...picture.sessions.values()].filter((view) => view.node === node).length,
       given: node === "db1" ? 3 : 0,
-      transactions: node === "db1" ? 1000 : 0,
     }),
     routingTimes: () => ({
       buckets: [

@@ -28,7 +28,8 @@ async function carryOut(parts: ControlParts, order: Order, gone: AbortSignal): P
     case "pause": {
       const { held, busy } = await router.pause(order.database, order.forMs, gone);
       if (gone.aborted) router.resume(order.database); // who asked does not wait for the answer any more
-      if (busy === 0) return { tag: "PAUSE", notice: `${count(held)} held, for ${order.forMs / 1000} s at most` };
+      if (busy === 0)
+        return { tag: "PAUSE", notice: `${count(held)} held, for ${order.forMs / 1000} s at most` };
       throw new Refusal(
         "55000",
         `${busy} ${busy === 1 ? "session" : "sessions"} did not come to rest in time; nobody is held any more`,
@@ -55,13 +56,19 @@ async function carryOut(parts: ControlParts, order: Order, gone: AbortSignal): P
       if (!parts.nodes().includes(order.node))
         throw new Refusal("42704", `there is no node ${order.node}`, "SHOW POOL_NODES lists the nodes.");
       await parts.orderRouting(order.kind, order.node);
-      return { tag: order.kind.toUpperCase(), notice: `ordered of every router: ${order.kind} ${order.node}` };
+      return {
+        tag: order.kind.toUpperCase(),
+        notice: `ordered of every router: ${order.kind} ${order.node}`,
+      };
     case "reload":
       await parts.reload();
       return { tag: "RELOAD", notice: null };
     case "shutdown":
       parts.shutdown();
-      return { tag: "SHUTDOWN", notice: "the router ends when its sessions have ended, or their time is over" };
+      return {
+        tag: "SHUTDOWN",
+        notice: "the router ends when its sessions have ended, or their time is over",
+      };
   }
 }
 

@@ -61,7 +61,6 @@ export interface NodeTraffic {
   readonly sessions: number;
   /** Sessions that were ever put on it. */
   readonly given: number;
-  readonly transactions: number;
 }
 
 /**

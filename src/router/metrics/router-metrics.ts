@@ -153,11 +153,6 @@ function nodeMetrics(source: RouterSource): readonly Metric[] {
       "Sessions that were put on a node.",
       nodes.map(({ name, traffic }) => labelled({ node: name }, traffic.given)),
     ),
-    counter(
-      "node_transactions_total",
-      "Transactions that ended on a node.",
-      nodes.map(({ name, traffic }) => labelled({ node: name }, traffic.transactions)),
-    ),
     gauge(
       "node_lag_bytes",
       "Bytes of WAL a standby has not replayed; absent while unknown.",
