@@ -30,7 +30,7 @@ export class Rates {
   constructor(source: RouterSource, clock: Clock) {
     this.#source = source;
     this.#clock = clock;
-    this.#before = this.#mark();
+    this.#before = { at: clock.now(), counters: new Map() }; // it counts from nothing
     this.#last = this.#before;
   }
 
