@@ -146,7 +146,10 @@ function oneByte(socket: NetSocket, signal: AbortSignal): Promise<number> {
     socket.onClose = () => fail("the connection ended when TLS was asked for");
     socket.onBytes = (buffer, length) => {
       socket.pause();
-      if (length !== 1) return fail("bytes came before TLS was agreed");
+      if (length !== 1) {
+        fail("bytes came before TLS was agreed");
+        return;
+      }
       socket.onEnd = () => undefined;
       socket.onClose = () => undefined;
       resolve(buffer.readUInt8(0));

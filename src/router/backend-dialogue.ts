@@ -62,7 +62,10 @@ export async function ask(
       socket.onClose = () => fail("the connection to PostgreSQL ended");
       socket.onBytes = (buffer, length) => {
         received += length;
-        if (received > largestAnswer) return fail("the answer is too long");
+        if (received > largestAnswer) {
+          fail("the answer is too long");
+          return;
+        }
         try {
           reader.push(buffer, length);
           for (let message = reader.next(); message !== null; message = reader.next()) {
@@ -76,7 +79,10 @@ export async function ask(
           reject(thrown instanceof Error ? thrown : new Error(String(thrown)));
         }
       };
-      if (socket.destroyed) return fail("the connection to PostgreSQL ended");
+      if (socket.destroyed) {
+        fail("the connection to PostgreSQL ended");
+        return;
+      }
       socket.write(question.bytes, 0, question.bytes.length);
       socket.resume();
     });

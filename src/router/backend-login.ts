@@ -39,7 +39,10 @@ export async function logIn(socket: WireSocket, login: Login, signal: AbortSigna
   try {
     return await new Promise<Backend>((resolve, reject) => {
       const abort = (): void => reject(failed("the login did not end in time"));
-      if (signal.aborted) return abort();
+      if (signal.aborted) {
+        abort();
+        return;
+      }
       signal.addEventListener("abort", abort, { once: true });
       socket.onDrain = () => undefined;
       socket.onEnd = () => reject(failed("PostgreSQL closed the connection during the login"));

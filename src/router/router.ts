@@ -107,7 +107,9 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     logins: new Slots(mostLogins),
     pulse,
     routed: (ms) => times.add(ms),
-    swapped: (session) => {
+    swapped: (id) => {
+      const session = table.find(id);
+      if (session === undefined) return;
       if (session.node !== null) table.gave(session.node);
       followPrimary(session, feed.current());
       gate.joined(session);
@@ -131,7 +133,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     timers,
     log: (event, fields) => log("info", event, fields),
     counters: countersOf,
-    mayAdminister: (user) => settings().admin?.users.includes(user) ?? false,
+    mayAdminister: (user) => settings().admin.users.includes(user),
     onClient: (client) => table.add(new Session(client, context)),
     onConsole: options.onConsole,
     onCancel: (client) => table.find(client)?.cancel() ?? Promise.resolve(),
@@ -172,7 +174,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
         listening: listening.has(listener.name),
         counters: countersOf(listener.name),
       })),
-    traffic: (node) => ({ ...table.on(node), transactions: 0 }),
+    traffic: (node) => table.on(node),
     routingTimes: () => times.view(),
     pinned: () => table.pinned(),
     gate: () => gate.answer,

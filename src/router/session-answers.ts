@@ -92,13 +92,13 @@ export function owedAnswer(state: number | null): Buffer {
 /** What ROLLBACK is answered with in a transaction whose server is gone. */
 export const rolledBack = Buffer.concat([commandComplete("ROLLBACK"), readyIdle]);
 
-/** The last message to a session that cannot be carried. */
-export function cut(reasons: readonly PinReason[], why: string): Buffer {
+/** The last message to a session that cannot be carried. @param why in place of reasons, as a sentence */
+export function cut(reasons: readonly PinReason[], why = "It has no server any more."): Buffer {
   return errorResponse({
     severity: "FATAL",
     code: "57P01",
     message: "terminating connection because the primary changed and this session cannot be carried",
-    detail: reasons.length > 0 ? `It holds what is lost with its server: ${reasons.join(", ")}.` : why,
+    detail: reasons.length > 0 ? `What is lost with its server: ${reasons.join(", ")}.` : why,
     hint: "Connect again.",
   });
 }

@@ -5,7 +5,6 @@ import type { Timers } from "../system/timers.ts";
 import type { NodeName } from "../values/names.ts";
 import type { BackendConnector } from "./backend-connect.ts";
 import type { Route } from "./backend.ts";
-import type { Session } from "./session.ts";
 import type { Slots } from "./session-slots.ts";
 import type { ListenerCounters } from "./sessions.ts";
 
@@ -44,7 +43,7 @@ export interface SessionContext {
   /** How long a client waited for a server, from when it needed one, in milliseconds. */
   readonly routed: (ms: number) => void;
   /** A session has been put on a server: what is known of the cluster may have changed meanwhile. */
-  readonly swapped: (session: Session) => void;
+  readonly swapped: (id: number) => void;
   /** A session has come to a point that the gate counts. */
   readonly progressed: () => void;
   /** A session is over. */

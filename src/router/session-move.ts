@@ -4,6 +4,9 @@ import { type CarriedState, replayEarly, replayNothing } from "./carry.ts";
 import type { PinReason } from "./sessions.ts";
 import { sameState } from "./snapshot.ts";
 
+/** Waits before the set-up is tried again, in milliseconds. */
+const retries = [20, 50, 100, 200, 400];
+
 /** What is prepared for one session of a planned move: a connection to the candidate, set up as the session is. */
 export class Move {
   readonly route: Route;
@@ -46,11 +49,9 @@ export class Move {
     if (backend === null) return null;
     try {
       if (this.#replayed !== null && sameCarried(this.#replayed, state)) return null;
-      const undone = this.#replayed === null ? null : await replayNothing(backend, this.#timers);
-      const wrong = undone ?? (await replayEarly(backend, state, this.#timers));
+      const wrong = await this.#set(backend, state);
       this.#replayed = wrong === null ? state : null;
-      if (wrong === null) return null;
-      backend.socket.destroy();
+      if (wrong !== null) backend.socket.destroy();
       return wrong;
     } catch {
       // The connection is gone: the candidate is reached anew after the promotion.
@@ -59,6 +60,19 @@ export class Move {
     } finally {
       if (!backend.socket.destroyed) this.take(backend);
     }
+  }
+
+  /** A standby may not have come yet to what the session uses: a new role, a new table. */
+  async #set(backend: Backend, state: CarriedState): Promise<string | null> {
+    let wrong = this.#replayed === null ? null : await replayNothing(backend, this.#timers);
+    wrong ??= await replayEarly(backend, state, this.#timers);
+    for (const waitMs of retries) {
+      if (wrong === null || this.#over) break;
+      await this.#timers.sleep(waitMs);
+      wrong = await replayNothing(backend, this.#timers);
+      wrong ??= await replayEarly(backend, state, this.#timers);
+    }
+    return wrong;
   }
 
   /** Gives the connection away if it is set up for this very state. @returns null = a new one is needed */

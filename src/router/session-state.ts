@@ -48,6 +48,12 @@ export class SessionState {
     };
   }
 
+  /** What would keep a planned move from carrying it; a state that can still be looked at is no reason. */
+  knownPins(): PinReason[] {
+    const pins = this.pins(true);
+    return this.#books.settingUnknown || this.#unfit ? pins : pins.filter((pin) => pin !== "state unknown");
+  }
+
   /** What binds the session to its server. @param planned it moves together with all others, behind a gate */
   pins(planned: boolean): PinReason[] {
     if (this.#replication) return ["replication"];

@@ -178,7 +178,7 @@ function readSnapshot(
   for (const [kind, name, value] of rows) {
     const text = value ?? "";
     const named = name ?? "";
-    switch (kind) {
+    switch (kind ?? "") {
       case "setting":
         settings.set(named, text);
         break;
@@ -210,6 +210,8 @@ function readSnapshot(
         break;
       case "cursor":
         holdCursors = true;
+        break;
+      default:
         break;
     }
   }

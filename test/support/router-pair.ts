@@ -6,7 +6,6 @@ import { systemClock } from "../../src/system/clock.ts";
 import { systemRandom } from "../../src/system/random.ts";
 import { systemTimers } from "../../src/system/timers.ts";
 import type { FencingToken, NodeName, Timeline } from "../../src/values/names.ts";
-import type { WallTime } from "../../src/values/time.ts";
 import pg from "pg";
 import { plainSettings, secrets, type TestPostgres, type TestPostgresSet } from "./postgres.ts";
 import { freePort } from "./ports.ts";
@@ -149,7 +148,7 @@ export async function routerPair(
         phase: "warm",
         stragglers: "abort",
         drainMs: 2_000,
-        at: systemClock.wall() as WallTime,
+        at: systemClock.wall(),
         ...order,
       };
       feed.set({ gate });
@@ -172,7 +171,7 @@ export async function routerPair(
       });
       return "done";
     },
-    fail: async (between = async () => undefined) => {
+    fail: async (between = () => Promise.resolve()) => {
       const old = primary;
       await primary.instance.kill();
       await between();
