@@ -3,7 +3,6 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { rootCertificates } from "node:tls";
 import { parseArgs } from "node:util";
-import { pino } from "pino";
 import type { Daemon } from "./agent/assemble.ts";
 import type { Log } from "./agent/context.ts";
 import { startAgent } from "./agent/daemon.ts";
@@ -31,6 +30,8 @@ import { systemTimers, type Timer } from "./system/timers.ts";
 import { Fault, toFault } from "./values/fault.ts";
 import { Secret } from "./values/secret.ts";
 import { programFile } from "./program-file.ts";
+import { createLog } from "./program-log.ts";
+import { ownVersion } from "./cli/own-version.ts";
 
 /** Ended by a mistake that a restart cannot mend (EX_CONFIG): the supervisor gives up. */
 const configurationExit = 78;
@@ -74,7 +75,7 @@ async function runAgent(file: string): Promise<number> {
     throw new Fault("RUNS_AS_ROOT", "The agent must not run as root: PostgreSQL refuses to.", {
       hint: "Run it as the owner of the data directory: runuser -u postgres -- pgherd agent --config " + file,
     });
-  const log = createLog(config);
+  const log = createLog(config.log, { cluster: config.cluster, node: config.node });
   const binDir = findBinDir(config, process.env);
   await keepDebianAway(config, log);
   const dcs = await openDcs(config, {
@@ -307,29 +308,6 @@ function watchVolumes(config: NodeConfig, reserveBytes: () => number, log: Log):
     timers: systemTimers,
     log: (event, fields) => log("warn", event, fields),
   });
-}
-
-function createLog(config: NodeConfig): Log {
-  const logger = pino({
-    level: config.log.level,
-    base: { cluster: config.cluster, node: config.node },
-    timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label) => ({ level: label }) },
-  });
-  const pretty = config.log.format === "pretty" || (config.log.format === "auto" && process.stdout.isTTY);
-  if (!pretty) return (level, event, fields = {}) => logger[level]({ event, ...fields });
-  return (level, event, fields = {}) => {
-    if (!logger.isLevelEnabled(level)) return;
-    const rest = Object.entries(fields).map(
-      ([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`,
-    );
-    process.stdout.write(`${systemClock.wall()} ${level.padEnd(5)} ${event} ${rest.join(" ")}\n`);
-  };
-}
-
-function ownVersion(): string {
-  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 function supervisorPid(): number | null {

@@ -18,6 +18,18 @@ switch (command) {
     await guardMain(process.argv.slice(3));
     break;
   }
+  case "router": {
+    // `pgherd router --config FILE` is the daemon; the words after it are commands of the operator.
+    const words = process.argv.slice(3);
+    if (words.some((word) => word === "--config" || word.startsWith("--config="))) {
+      const { routerMain } = await import("./main-router.ts");
+      process.exitCode = await routerMain(words);
+      break;
+    }
+    const { runCliProcess } = await import("./cli/run-process.ts");
+    await runCliProcess(process.argv.slice(2));
+    break;
+  }
   case "vip-guard": {
     const { vipGuardMain } = await import("./main-vip-guard.ts");
     process.exitCode = await vipGuardMain();

@@ -50,7 +50,7 @@ describe("without credentials", () => {
       (route) =>
         route.method === "GET" &&
         route.path !== "/v1/stream" &&
-        !("guarded" in route && route.guarded === true),
+        !("guarded" in route && route.guarded),
     );
     for (const route of readable) {
       const reply = await ask(base, "GET", route.path);

@@ -23,6 +23,8 @@ export interface FeedParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
+  /** What operators ordered of all routers has changed, or was read for the first time. */
+  readonly onOrders: (now: RoutingOrders, before: RoutingOrders) => void;
 }
 
 /** How often what only grows old is looked at: lag, nodes that fell silent. */
@@ -181,8 +183,10 @@ export class ClusterFeed implements TopologyFeed {
     if (this.#gate?.version !== state.gate.version)
       this.#gate = state.gate.value === null ? null : { version: state.gate.version, at: now };
     const entry = this.#mirror.entry(keys.routing);
-    if (this.#orders.version !== (entry?.version ?? 0))
-      this.#orders = { version: entry?.version ?? 0, value: parseRoutingOrders(entry?.value ?? null) };
+    if (this.#orders.version === (entry?.version ?? 0)) return;
+    const before = this.#orders.value;
+    this.#orders = { version: entry?.version ?? 0, value: parseRoutingOrders(entry?.value ?? null) };
+    this.#parts.onOrders(this.#orders.value, before);
   }
 
   #publish(next: Topology): void {

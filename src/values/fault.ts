@@ -82,6 +82,7 @@ export const faultCatalogue = {
   SWITCHOVER_CANDIDATE_IS_LEADER: { retry: false, summary: "The candidate is the leader already" },
   SWITCHOVER_LEADER_MISMATCH: { retry: false, summary: "The named leader is not the leader" },
   SWITCHOVER_NO_CANDIDATE: { retry: true, summary: "No node can take over" },
+  ROUTER_NAME_IN_USE: { retry: false, summary: "Another router has this name" },
   SWITCHOVER_SESSIONS_BUSY: { retry: true, summary: "Sessions in routers did not come to an end in time" },
   SWITCHOVER_FAILED: { retry: true, summary: "The switchover did not happen" },
   SWITCHOVER_TIME: { retry: false, summary: "The time of the switchover cannot be used" },

@@ -1,0 +1,183 @@
+import { createHash } from "node:crypto";
+import { parseArgs } from "node:util";
+import type { Log } from "./agent/context.ts";
+import { openStateFiles } from "./agent/state-files.ts";
+import { tellServiceManager } from "./agent/service-watchdog.ts";
+import { RouterAgents } from "./api/router-agents.ts";
+import { ownVersion } from "./cli/own-version.ts";
+import type { NodeRecord } from "./cluster/records.ts";
+import type { RouterSettings } from "./config/router-config.ts";
+import { loadRouterSettings } from "./config/router-file.ts";
+import { keys, parseSecrets } from "./dcs/layout.ts";
+import type { RoutingOrders } from "./dcs/layout-routers.ts";
+import { openDcs } from "./dcs/open.ts";
+import { programFile } from "./program-file.ts";
+import { createLog } from "./program-log.ts";
+import { ClusterFeed } from "./router/feed.ts";
+import { RouterProcess } from "./router/process.ts";
+import { TokenMemory } from "./router/token-memory.ts";
+import { systemClock } from "./system/clock.ts";
+import { systemRandom } from "./system/random.ts";
+import { systemTimers } from "./system/timers.ts";
+import { toFault, type Fault } from "./values/fault.ts";
+import { Secret } from "./values/secret.ts";
+
+/** Ended by a mistake that a restart cannot mend (EX_CONFIG). */
+const configurationExit = 78;
+/** How often it is said that the store does not answer yet. */
+const waitingLineMs = 10_000;
+
+const usage = "usage: pgherd router --config ROUTER.yml\n";
+
+/** `pgherd router --config FILE`: runs until it is told to end. @returns the exit code */
+export async function routerMain(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { config: { type: "string" }, help: { type: "boolean" } },
+    strict: false,
+  });
+  const file = values["config"];
+  if (typeof file !== "string") {
+    process.stderr.write(usage);
+    return values["help"] === true ? 0 : 2;
+  }
+  try {
+    return await runRouter(file);
+  } catch (thrown) {
+    return reportAndEnd(toFault(thrown));
+  }
+}
+
+function reportAndEnd(fault: Fault): number {
+  process.stderr.write(`${fault.message} [${fault.code}]\n`);
+  if (fault.detail !== null) process.stderr.write(`  detail  ${fault.detail}\n`);
+  if (fault.hint !== null) process.stderr.write(`  next    ${fault.hint}\n`);
+  if (fault.code === "INTERNAL") process.stderr.write(`${fault.stack ?? ""}\n`);
+  return fault.retrySafe ? 1 : configurationExit;
+}
+
+async function runRouter(file: string): Promise<number> {
+  const told = new EndSignal();
+  const settings = await loadRouterSettings(file, process.env);
+  const log = createLog(settings.log, { cluster: settings.cluster, router: settings.router });
+  const files = await openStateFiles(settings.stateDir);
+  const dcs = await openDcs(settings, {
+    clock: systemClock,
+    timers: systemTimers,
+    logger: { info: (fields, text) => log("debug", "dcs", { ...fields, text }) },
+  });
+  const cluster: { secrets: ReturnType<typeof parseSecrets> | null } = { secrets: null };
+  const agents = new RouterAgents({
+    token: () => (cluster.secrets === null ? null : new Secret(cluster.secrets.api.token)),
+    caFile: settings.agents.caFile,
+    timers: systemTimers,
+  });
+  const orders: { listener: ((now: RoutingOrders, before: RoutingOrders) => void) | null } = {
+    listener: null,
+  };
+  const feed = new ClusterFeed({
+    dcs,
+    agents,
+    tokens: await TokenMemory.open(files, log),
+    clock: systemClock,
+    timers: systemTimers,
+    log,
+    onOrders: (now, before) => orders.listener?.(now, before),
+  });
+  feed.open();
+  const endTelling = tellServiceManager(process.env, systemTimers);
+  try {
+    cluster.secrets = await secretsOf(feed, settings, log, told.signal);
+    if (cluster.secrets === null) return 0;
+    const { superuser, api } = cluster.secrets;
+    const router = new RouterProcess({
+      settings,
+      reload: () => loadRouterSettings(file, process.env),
+      feed,
+      dcs,
+      verifiers: agents.verifiers(() => nodesToAsk(feed)),
+      orderRouting: (order, node) => agents.orderRouting(nodesToAsk(feed), order, node),
+      superuser: superuser.username,
+      token: () => cluster.secrets?.api.token ?? null,
+      // The same on every router: whether a user exists must not show in the answers.
+      mockSecret: createHash("sha256").update(`mock authentication ${api.token}`).digest(),
+      vipGuardCommand: [process.execPath, programFile(), "vip-guard"],
+      version: ownVersion(),
+      clock: systemClock,
+      timers: systemTimers,
+      random: systemRandom,
+      log,
+      shutdown: () => told.tell(),
+    });
+    orders.listener = (now, before) => router.ordered(now, before);
+    await router.start();
+    process.on("SIGHUP", () => {
+      router
+        .reload()
+        .catch((thrown: unknown) => log("error", "reload.failed", { ...toFault(thrown).report() }));
+    });
+    await told.ended;
+    await router.stop();
+    return 0;
+  } finally {
+    endTelling();
+    feed.close();
+    await dcs.close();
+  }
+}
+
+/** The cluster's secrets as the store has them; waits for the store, and for a cluster. null = told to end meanwhile */
+async function secretsOf(
+  feed: ClusterFeed,
+  settings: RouterSettings,
+  log: Log,
+  end: AbortSignal,
+): Promise<ReturnType<typeof parseSecrets> | null> {
+  let saidAt = systemClock.now();
+  while (!end.aborted) {
+    const text = feed.entry(keys.secrets);
+    if (text !== null) return parseSecrets(text);
+    if (systemClock.now() - saidAt > waitingLineMs) {
+      saidAt = systemClock.now();
+      log("warn", "router.waiting", {
+        for: feed.cluster() === null ? "the store" : `the cluster ${settings.cluster}`,
+        endpoints: settings.dcs.endpoints.join(", "),
+      });
+    }
+    await systemTimers.sleep(50, end);
+  }
+  return null;
+}
+
+/** The agents that may be asked, the primary's first. */
+function nodesToAsk(feed: ClusterFeed): readonly NodeRecord[] {
+  const primary = feed.current().primary?.node;
+  return [...(feed.cluster()?.nodes.values() ?? [])]
+    .map((node) => node.value)
+    .sort((a, b) => Number(b.name === primary) - Number(a.name === primary));
+}
+
+/** Told to end, from the first moment on; a second signal ends at once. */
+class EndSignal {
+  readonly #controller = new AbortController();
+  readonly ended: Promise<void>;
+
+  constructor() {
+    this.ended = new Promise((resolve) => {
+      this.#controller.signal.addEventListener("abort", () => resolve());
+    });
+    for (const signal of ["SIGTERM", "SIGINT"] as const)
+      process.on(signal, () => {
+        if (this.#controller.signal.aborted) process.exit(1);
+        this.tell();
+      });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  tell(): void {
+    this.#controller.abort();
+  }
+}
