@@ -19,13 +19,15 @@ function untilTrue(world: World, everyMs: number, look: () => boolean): Undo {
   return () => (over = true);
 }
 
-/** The data directory is put back to an earlier state: a snapshot of the volume, or of the whole machine. */
+/**
+ * The data directory is put back to an earlier state: a snapshot of the volume. It is older than the last look of the agent,
+ * which would not see it otherwise.
+ */
 function putBack(world: World, node: SimNode, share: number): void {
-  const { data, host } = node.postgres;
-  if (data === null) return;
-  const records = Math.ceil(300 ** share);
+  const { data, host, highWater } = node.postgres;
+  if (data === null || highWater === null) return;
+  const records = data.goBack(Math.ceil(300 ** share), highWater);
   world.trace("fault", () => `the data of ${host.name} is put back by ${records} records`);
-  data.goBack(records);
 }
 
 /** Faults of several parts, whose moment matters: one of it alone seldom meets the other. */

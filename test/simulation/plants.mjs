@@ -116,7 +116,7 @@ export const plants = {
     ],
   },
   "record-not-compared": {
-    scenario: "changes",
+    scenario: "promises",
     what: "a lease is taken without comparing the record that the promises were made under (F4)",
     patches: [
       {
@@ -143,12 +143,12 @@ export const plants = {
     ],
   },
   "promise-forgotten": {
-    scenario: "partitions",
+    scenario: "promises",
     what: "a promise does not outlive the agent (F2)",
     patches: [{ file: agent("membership"), old: "await files.write(promiseFile, String(token));", new: "" }],
   },
   "old-token-followed": {
-    scenario: "partitions",
+    scenario: "promises",
     what: "who has promised a token still follows the holder of a lower one (F9)",
     patches: [
       { file: agent("observe"), old: "promised: context.membership.promised,", new: "promised: null," },
@@ -171,7 +171,7 @@ export const plants = {
     ],
   },
   "receiver-returns": {
-    scenario: "partitions",
+    scenario: "promises",
     what: "the password stays when a receiver is ended, so that one comes back (F2)",
     patches: [
       {

@@ -37,7 +37,10 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
   const nodes = rng.pick(scenario === null ? [2, 3, 3, 3, 3, 5] : [2, 3, 3, 3]);
   const ttlMs = calm ? 5000 : Math.round(rng.pick([2000, 3000, 5000, 5000, rng.magnitude(2000, 10_000)]));
   const baseMs = rng.magnitude(0.1, 8);
-  const settings = drawSettings(rng, ttlMs, nodes, calm);
+  const tags = drawTags(rng, nodes);
+  // How many may count, whoever leads: what asks for more would stop writes, as it should.
+  const counting = nodes - tags.filter(({ nosync }) => nosync === true).length;
+  const settings = drawSettings(rng, ttlMs, counting, calm);
   return {
     scenario,
     nodes,
@@ -45,13 +48,13 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
     suspectMs:
       Number.parseInt(String(settings["suspect_after"]), 10) *
       (String(settings["suspect_after"]).endsWith("ms") ? 1 : 1000),
-    tags: Array.from({ length: nodes }, () => drawTags(rng, nodes)),
+    tags,
     baseMs,
     calm,
     storeLostAnswers: calm || rng.chance(0.6) ? 0 : rng.magnitude(0.001, 0.05),
     lengthMs: rng.between(120_000, scenario === null ? 300_000 : 150_000),
     settings,
-    changes: drawChanges(nodes),
+    changes: drawChanges(nodes, counting),
     hosts: Array.from({ length: nodes }, () => ({
       clockRate: 1 + rng.between(-rateError, rateError),
       fsyncMs: rng.magnitude(0.3, 8),
@@ -71,10 +74,13 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
   };
 }
 
-/** Now and then a node that never counts, or one that copies are taken from. */
-function drawTags(rng: Rng, nodes: number): Partial<Tags> {
-  const nosync = nodes > 2 && rng.chance(0.08);
-  return { nosync, clonefrom: rng.chance(0.1) };
+/** Now and then one node never counts, and copies are taken from another standby than the leader. */
+function drawTags(rng: Rng, nodes: number): Partial<Tags>[] {
+  const apart = nodes > 2 && rng.chance(0.2) ? rng.below(nodes) : -1;
+  return Array.from({ length: nodes }, (_, index) => ({
+    nosync: index === apart,
+    clonefrom: rng.chance(0.1),
+  }));
 }
 
 /** The stated tolerance holds for the default. */
@@ -86,14 +92,14 @@ function suspectAfter(rng: Rng, calm: boolean): string {
 function drawSettings(
   rng: Rng,
   ttlMs: number,
-  nodes: number,
+  counting: number,
   calm: boolean,
 ): Readonly<Record<string, unknown>> {
   const durability = rng.pick(["degrade", "degrade", "degrade", "strict", "async"]);
   return {
     ttl: `${ttlMs}ms`,
     durability,
-    sync_standbys: nodes > 2 && rng.chance(0.3) ? 2 : 1,
+    sync_standbys: counting > 2 && rng.chance(0.3) ? 2 : 1,
     suspect_after: suspectAfter(rng, calm),
     max_lag_on_failover: rng.pick(["0B", "1MB", "1MB", "64kB"]),
     handover_wait: rng.pick(["0s", "150ms", "1s"]),
@@ -103,14 +109,16 @@ function drawSettings(
   };
 }
 
-function drawChanges(nodes: number): Readonly<Record<string, unknown>>[] {
+function drawChanges(nodes: number, counting: number): Readonly<Record<string, unknown>>[] {
   return [
     { durability: "degrade" },
     { durability: "strict" },
     { durability: "async" },
     { sync_standbys: 1 },
-    ...(nodes > 2 ? [{ sync_standbys: 2 }] : []),
-    ...(nodes > 2 ? [{ sync_order: ["n2", "n1"] }, { sync_order: ["n3"] }, { sync_order: [] }] : []),
+    ...(counting > 2 ? [{ sync_standbys: 2 }] : []),
+    ...(nodes > 2 && counting === nodes
+      ? [{ sync_order: ["n2", "n1"] }, { sync_order: ["n3"] }, { sync_order: [] }]
+      : []),
     { suspect_after: "0s" },
     { suspect_after: "1s" },
   ];

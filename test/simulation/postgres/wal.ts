@@ -134,21 +134,22 @@ export class DataDirectory {
     this.consistent = Math.min(this.consistent, left);
   }
 
-  /** The directory as it was before its last records, on the same timeline, came: a snapshot. */
-  goBack(records: number): void {
-    let left = this.records.length;
-    while (
-      left > 1 &&
-      this.records.length - left < records &&
-      this.records[left - 2]?.timeline === this.timeline
-    )
-      left -= 1;
+  /**
+   * The directory as it was before its last records, on the same timeline, came: a snapshot from before `position`.
+   * @returns how many records are gone; 0 = the timeline began later than that, and nothing was done
+   */
+  goBack(records: number, position: number): number {
+    const { length } = this.records;
+    const first = this.records.findIndex((record) => record.timeline === this.timeline);
+    const left = Math.max(first + 1, Math.min(length - records, this.countUntil(position - 1)));
+    if (this.endOf(left) >= position) return 0;
     this.records.length = left;
     this.flushed = Math.min(this.flushed, left);
     this.oldest = Math.min(this.oldest, left);
     this.checkpoint = Math.min(this.checkpoint, left);
     this.consistent = Math.min(this.consistent, left);
     if (this.control === "shut down") this.control = "in production";
+    return length - left;
   }
 
   /** History files for the numbers below this one that nobody used (F5). */
