@@ -37,10 +37,15 @@ export async function measurePgbench(session, name, systems) {
   // Who reconnects for each transaction has no use for prepared statements; the other cases differ by protocol.
   const modes = name === "reads" ? session.modes : session.modes.slice(0, 1);
   const rounds = session.rounds(5);
-  for (const mode of modes)
+  for (const mode of modes) {
+    // Not counted: the first transactions of a program that compiles while it runs, of cold caches and empty pools.
+    const warmUp = ["-n", scripts[name], "-M", mode, "-c", "20", "-T", `${Math.min(session.seconds, 3)}`];
+    for (const system of systems) if (canDo(system, mode)) await pgbench(session, system, warmUp);
     for (const clients of session.clients) {
       const label = `${name} ${mode}, ${clients} client${clients > 1 ? "s" : ""}`;
-      const able = systems.filter((system) => canDo(system, mode, label));
+      const able = systems.filter((system) => canDo(system, mode));
+      for (const { name: left } of systems.filter((system) => !able.includes(system)))
+        say(`${label}: ${left} left out, this version loses prepared statements`);
       const args = ["-n", scripts[name], ...(name === "connect" ? ["-C"] : [])];
       const load = ["-M", mode, "-c", `${clients}`, "-j", `${Math.min(clients, 2)}`];
       for (let round = 0; round < rounds; round += 1)
@@ -59,15 +64,12 @@ export async function measurePgbench(session, name, systems) {
         }
       say(`${label}: measured`);
     }
+  }
   return samples;
 }
 
 /** PgBouncer 1.18 does not carry prepared statements over in transaction mode: later versions do. */
-function canDo(system, mode, label) {
-  const able = !(system.name === "pgbouncer transaction" && mode === "prepared");
-  if (!able) say(`${label}: pgbouncer transaction left out, this version loses prepared statements`);
-  return able;
-}
+const canDo = (system, mode) => !(system.name === "pgbouncer transaction" && mode === "prepared");
 
 /** COPY of a few hundred megabytes out and in. @returns {Promise<Sample[]>} */
 export async function measureCopy(session, systems) {
