@@ -184,7 +184,10 @@ export class RouterProcess {
       () => kernel.close(),
       () => router.stop(this.#settings.timeouts.stopMs),
       () => register.close(),
-      () => Promise.resolve(console.close()),
+      async () => {
+        await Promise.resolve();
+        console.close();
+      },
       () => http.close(),
     ];
     for (const close of closing) {
