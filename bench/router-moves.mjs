@@ -12,7 +12,7 @@ import { startWriter } from "./writer.mjs";
 const pgbench = "/usr/lib/postgresql/15/bin/pgbench";
 /** The move comes in the middle of a run. */
 const beforeMoveMs = 3000;
-const runSeconds = 8;
+const runSeconds = 10;
 
 /** Planned moves under `pgbench -N` and beside sessions that hold state. @returns {Promise<import("./router-load.mjs").Sample[]>} */
 export async function measureSwitchover(session, system) {
@@ -36,7 +36,7 @@ export async function measureSwitchover(session, system) {
       timeoutMs: 120_000,
     });
     await sleep(beforeMoveMs, signal);
-    await pgherd.switchover(leader, to);
+    const refusals = await move(session, leader, to);
     const { code, output } = await running;
     const stateLost = await closeHolders(system, holders);
     const after = await ledgerOf(system, { empty: false });
@@ -57,12 +57,30 @@ export async function measureSwitchover(session, system) {
         samples.push({ case: name, system: system.name, figure, unit, value });
       add("gate", "s", gapMs / 1000);
       add("worst latency", "s", worstMs / 1000);
+      add("refusals", "", refusals);
       add("errors", "", errors);
       add("inexact", "", exact ? 0 : 1);
       add("state lost", "", stateLost.length);
     }
   }
   return samples;
+}
+
+/**
+ * Moves the primary. A refusal for the candidate's lag or for sessions that are busy harms nobody: the operator tries
+ * again. @returns how often that was needed
+ */
+async function move({ pgherd, signal }, leader, to) {
+  for (let refusals = 0; ; refusals += 1)
+    try {
+      await pgherd.switchover(leader, to);
+      return refusals;
+    } catch (error) {
+      const [, reason] = /\[(SWITCHOVER_\w+)\]/.exec(error.message) ?? [];
+      if (reason === undefined || refusals === 5) throw error;
+      say(`refused: ${reason}`);
+      await sleep(200, signal);
+    }
 }
 
 const firstError = (output) =>
