@@ -62,8 +62,9 @@ describe("the demo", () => {
 
   it("describes processes that run and keeps its secrets private", () => {
     const pids = description.nodes.flatMap((node) => [node.agent_pid, node.guard_pid, node.postmaster_pid]);
-    expect([...pids, ...description.dcs.pids].filter((pid) => pid === null || !isAlive(pid))).toEqual([]);
-    for (const name of ["demo.json", "passfile", "db1/node.yml"])
+    const others = [...description.dcs.pids, description.router?.pid ?? null];
+    expect([...pids, ...others].filter((pid) => pid === null || !isAlive(pid))).toEqual([]);
+    for (const name of ["demo.json", "passfile", "db1/node.yml", "router/router.yml"])
       expect(statSync(`${dir}/${name}`).mode & 0o777, name).toBe(0o600);
   });
 
@@ -76,6 +77,13 @@ describe("the demo", () => {
         timeoutMs: 10_000,
         what: `the table is on ${node.name}`,
       });
+  });
+
+  it("has a router: one address that writes, one that reads", async () => {
+    const { primary, standby } = description.endpoints;
+    await query(primary, "create table through (a int)");
+    expect(await query(primary, "select pg_is_in_recovery() as standby")).toEqual([{ standby: false }]);
+    expect(await query(standby, "select pg_is_in_recovery() as standby")).toEqual([{ standby: true }]);
   });
 
   it("shows the running cluster when it is started again, and changes nothing", async () => {

@@ -80,7 +80,7 @@ function countingMembers(source: RouterSource): ReadonlySet<string> {
 }
 
 const routerColumns = columnsOf(
-  "name host listeners sessions:int4 pinned:int4 gate gate_state detached version writing_since this",
+  "name host listeners sessions:int4 pinned:int4 gate gate_state detached version written_at this",
 );
 
 /** `SHOW ROUTERS`: every router of the cluster that is heard. */
