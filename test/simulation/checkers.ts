@@ -212,6 +212,10 @@ export class Checkers implements Observer {
       this.report("I4", `${node} writes on timeline ${timeline}, as ${other.node} did`);
     if (other === null || timeline >= other.timeline)
       this.#newest = { node, server, timeline, early: this.#early };
+    // I1's exception: a host that was frozen in the midst of a promotion, and was replaced meanwhile, ends that promotion when it
+    // wakes up, until its guard runs. What such a server acknowledges is judged as it does (checkSingle).
+    const woken = this.#engine.now - server.postgres.host.thawedAt < thawMs;
+    if (other !== null && timeline < other.timeline && woken) return;
     this.#checkLosses(node, server.data);
   }
 
