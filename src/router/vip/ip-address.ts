@@ -31,7 +31,7 @@ export function parseAddressFacts(text: string, address: string): AddressFacts {
   const links = linksSchema.safeParse(JSON.parse(text));
   const link = links.success ? links.data.find(({ ifname }) => ifname !== undefined) : undefined;
   if (link === undefined) return { problem: "the interface is not there", present: false, permanent: false };
-  const found = link.addr_info?.find(({ local }) => local === address);
+  const found = link.addr_info?.find(({ local }) => local === canonical(address));
   const up = link.flags?.includes("UP") === true;
   const problem = !up
     ? `the interface ${link.ifname ?? ""} is not up`
@@ -39,6 +39,11 @@ export function parseAddressFacts(text: string, address: string): AddressFacts {
       ? `the link of ${link.ifname ?? ""} is down`
       : null;
   return { problem, present: found !== undefined, permanent: found?.valid_life_time === forever };
+}
+
+/** An address as the kernel writes it: IPv6 in its shortest form. */
+function canonical(address: string): string {
+  return address.includes(":") ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
 }
 
 /** A virtual address on an interface of this host, by `ip`, `arping`, `ndisc6` and `ss`. */

@@ -53,12 +53,13 @@ const putTries = 3;
 /** For so long it does not try again then. */
 const restMs = 10_000;
 const renewalsPerTtl = 5;
+const retryMs = 50;
 
 /** Holds this router's end of one virtual address: its lock, and the address on this host. */
 export class VipKeeper {
   readonly #options: VipKeeperOptions;
   /** The last confirmed renewal of the lock; null = not held. */
-  #held: { readonly deadline: Instant } | null = null;
+  #held: { readonly sent: Instant; readonly deadline: Instant } | null = null;
   #placed = false;
   #checkDuplicate = false;
   #stopAnnouncing: () => void = () => undefined;
@@ -149,13 +150,20 @@ export class VipKeeper {
     this.#state();
     if (this.#held === null) await this.#offer();
     const { settings, clock } = this.#options;
-    if (this.#held !== null)
-      return Math.max(
-        1,
-        Math.min(settings.lockMs / renewalsPerTtl, elapsedMs(clock.now(), this.#held.deadline)),
-      );
+    if (this.#held !== null) {
+      const leftMs = elapsedMs(clock.now(), this.#held.deadline);
+      // A renewal that failed is tried again soon, not in a hot loop.
+      return Math.max(retryMs, Math.min(this.#renewInMs(), leftMs));
+    }
     const after = this.#decide();
     return after.kind === "wait" ? Math.max(1, Math.min(after.ms ?? Infinity, candidateEveryMs)) : 50;
+  }
+
+  /** When the next renewal is due; 0 = now. */
+  #renewInMs(): number {
+    const { settings, clock } = this.#options;
+    if (this.#held === null) return 0;
+    return Math.max(0, settings.lockMs / renewalsPerTtl - elapsedMs(this.#held.sent, clock.now()));
   }
 
   #decide(): VipStep {
@@ -183,8 +191,12 @@ export class VipKeeper {
         await this.#release(step.successor, step.reason);
         return;
       case "renew":
+        // A change that is no reason to renew, such as the event of the last renewal itself.
+        if (this.#renewInMs() > 0) return;
+        if (await this.#write("held", null, null)) await this.#place();
+        return;
       case "take":
-        if (step.kind === "take") this.#checkDuplicate = step.from !== "released";
+        this.#checkDuplicate = step.from !== "released";
         if (await this.#write("held", null, null)) await this.#place();
     }
   }
@@ -216,7 +228,7 @@ export class VipKeeper {
     if (revision === null) return false;
     this.#candidateWritten = null;
     book.wrote(record, revision);
-    this.#held = state === "held" ? { deadline: lockDeadline(sent, settings.lockMs) } : null;
+    this.#held = state === "held" ? { sent, deadline: lockDeadline(sent, settings.lockMs) } : null;
     return true;
   }
 
