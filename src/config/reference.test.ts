@@ -4,16 +4,25 @@ import { expect, test } from "vitest";
 import { parse } from "yaml";
 import { z } from "zod";
 import { clusterSettingsSchema } from "./cluster-settings-schema.ts";
-import { clusterSettingsJsonSchema, nodeFileJsonSchema, type JsonSchema } from "./json-schema.ts";
+import {
+  clusterSettingsJsonSchema,
+  nodeFileJsonSchema,
+  routerFileJsonSchema,
+  type JsonSchema,
+} from "./json-schema.ts";
 import { schemaKeys } from "./keys.ts";
 import { checkNodeFile } from "./node-file.ts";
 import { nodeFileSchema } from "./node-file-schema.ts";
 import { referenceFiles } from "./reference.ts";
+import { checkRouterFile } from "./router-file.ts";
 
 const root = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const examples = readdirSync(root("deploy/examples")).filter((name) => name.endsWith(".yml"));
+const allExamples = readdirSync(root("deploy/examples")).filter((name) => name.endsWith(".yml"));
+const examples = allExamples.filter((name) => !name.startsWith("router"));
+const routerExamples = allExamples.filter((name) => name.startsWith("router"));
 const nodeKeys = schemaKeys(nodeFileJsonSchema());
 const settingsKeys = schemaKeys(clusterSettingsJsonSchema());
+const routerKeys = schemaKeys(routerFileJsonSchema());
 const asValidator = (schema: JsonSchema) =>
   z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]);
 
@@ -23,7 +32,9 @@ test.each([...referenceFiles()])("docs/reference/%s is up to date", (name, text)
 });
 
 test("every key has a description that ends as a sentence", () => {
-  const silent = [...nodeKeys, ...settingsKeys].filter((key) => !/[.)]$/.test(key.schema.description ?? ""));
+  const silent = [...nodeKeys, ...settingsKeys, ...routerKeys].filter(
+    (key) => !/[.)]$/.test(key.schema.description ?? ""),
+  );
   expect(silent.map((key) => key.path.join("."))).toEqual([]);
 });
 
@@ -35,8 +46,18 @@ test("every key of the schemas stands on the reference page", () => {
   }
 });
 
+test("every key of the router file stands on its page", () => {
+  const page = referenceFiles().get("router-file.md") ?? "";
+  for (const key of routerKeys) {
+    const name = key.path.at(-1) ?? "";
+    expect(page.includes(`\`${name}\``) || page.includes(`### ${key.path.join(".")}`), name).toBe(true);
+  }
+});
+
 test("every default is within the bounds of its own key", () => {
-  const valued = [...nodeKeys, ...settingsKeys].filter((key) => key.schema.default !== undefined);
+  const valued = [...nodeKeys, ...settingsKeys, ...routerKeys].filter(
+    (key) => key.schema.default !== undefined,
+  );
   expect(valued.length).toBeGreaterThan(30);
   const wrong = valued.filter((key) => !asValidator(key.schema).safeParse(key.schema.default).success);
   expect(wrong.map((key) => key.path.join("."))).toEqual([]);
@@ -47,6 +68,12 @@ test.each(examples)("deploy/examples/%s has no mistake, and the JSON Schema acce
   const text = readFileSync(root(`deploy/examples/${name}`), "utf8");
   expect(checkNodeFile(text, {}, name).problems).toEqual([]);
   expect(asValidator(nodeFileJsonSchema()).safeParse(parse(text)).error?.issues).toBeUndefined();
+});
+
+test.each(routerExamples)("deploy/examples/%s has no mistake, and the JSON Schema accepts it", (name) => {
+  const text = readFileSync(root(`deploy/examples/${name}`), "utf8");
+  expect(checkRouterFile(text, {}, name).problems).toEqual([]);
+  expect(asValidator(routerFileJsonSchema()).safeParse(parse(text)).error?.issues).toBeUndefined();
 });
 
 test("the JSON Schema refuses what the schema refuses in form", () => {
@@ -68,15 +95,24 @@ test("the JSON Schema refuses what the schema refuses in form", () => {
   }
 });
 
-test("the example with everything has every key of the node file", () => {
-  const document: unknown = parse(readFileSync(root("deploy/examples/everything.yml"), "utf8"));
+/** The keys that a document does not have. */
+function missingKeys(document: unknown, keys: readonly { readonly path: readonly string[] }[]): string[] {
   const has = (value: unknown, path: readonly string[]): boolean => {
     const [key, ...rest] = path;
     if (key === undefined) return true;
-    if (key === "[]") return Array.isArray(value) && value.length > 0 && has(value[0], rest);
+    if (key === "[]") return Array.isArray(value) && value.some((each) => has(each, rest));
     const group = value as Record<string, unknown> | null;
-    return typeof group === "object" && group !== null && key in group && has(group[key], rest);
+    if (typeof group !== "object" || group === null) return false;
+    if (key === "<name>") return Object.values(group).some((each) => has(each, rest));
+    return key in group && has(group[key], rest);
   };
-  const missing = nodeKeys.filter((key) => !has(document, key.path)).map((key) => key.path.join("."));
-  expect(missing).toEqual(["bootstrap.settings.maximum_lag_on_failover"]);
+  return keys.filter((key) => !has(document, key.path)).map((key) => key.path.join("."));
+}
+
+test("the examples with everything have every key", () => {
+  const document = (name: string): unknown => parse(readFileSync(root(`deploy/examples/${name}`), "utf8"));
+  expect(missingKeys(document("everything.yml"), nodeKeys)).toEqual([
+    "bootstrap.settings.maximum_lag_on_failover",
+  ]);
+  expect(missingKeys(document("router-everything.yml"), routerKeys)).toEqual([]);
 });

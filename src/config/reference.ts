@@ -1,6 +1,11 @@
 import { variableOf } from "./environment.ts";
-import { clusterSettingsJsonSchema, nodeFileJsonSchema, type JsonSchema } from "./json-schema.ts";
-import { schemaKeys, type KeyFacts } from "./keys.ts";
+import {
+  clusterSettingsJsonSchema,
+  nodeFileJsonSchema,
+  routerFileJsonSchema,
+  type JsonSchema,
+} from "./json-schema.ts";
+import { anyName, schemaKeys, type KeyFacts } from "./keys.ts";
 import { ownedParameters } from "./parameters.ts";
 
 /** The generated files of docs/reference by name: the page and the JSON Schemas for editors. */
@@ -8,8 +13,10 @@ export function referenceFiles(): ReadonlyMap<string, string> {
   const json = (schema: JsonSchema): string => `${JSON.stringify(schema, null, 2)}\n`;
   return new Map([
     ["configuration.md", renderReference()],
+    ["router-file.md", renderRouterReference()],
     ["node-file.schema.json", json(nodeFileJsonSchema())],
     ["cluster-settings.schema.json", json(clusterSettingsJsonSchema())],
+    ["router-file.schema.json", json(routerFileJsonSchema())],
   ]);
 }
 
@@ -34,6 +41,31 @@ function renderReference(): string {
   ];
   return `${blocks.join("\n\n")}\n`;
 }
+
+/** The reference page of the router file, as Markdown. */
+function renderRouterReference(): string {
+  const blocks = [routerIntroduction, ...sections(schemaKeys(routerFileJsonSchema()), true)];
+  return `${blocks.join("\n\n")}\n`;
+}
+
+const routerIntroduction = `# The router file
+
+<!-- Generated from the schemas in src/config: node scripts/generate-reference.mjs after npm run build. -->
+
+What one router needs to know (\`pgherd router --config router.yml\`; [what it does](../guide/router.md)). Durations, sizes, paths and
+variables of the environment are written as in the [node file](configuration.md). Three lines suffice:
+
+\`\`\`yaml
+cluster: shop
+address: 10.0.0.20
+dcs: { etcd: [10.0.0.11:2379, 10.0.0.12:2379, 10.0.0.13:2379] }
+\`\`\`
+
+Then it listens on port 5000 for the primary and 5001 for standbys. \`pgherd config check router.yml\` shows all mistakes of a file at
+once. On SIGHUP the router reads it again: \`access\`, \`limits\`, \`timeouts\`, \`admin.users\` and the content of TLS files are taken
+into use, the rest at its next start. The editor line is
+\`# yaml-language-server: $schema=router-file.schema.json\` ([schema](router-file.schema.json)). \`<name>\` stands for the name of a
+listener.`;
 
 const introduction = `# Configuration
 
@@ -88,10 +120,11 @@ function hasKeysBelow(key: KeyFacts, keys: readonly KeyFacts[]): boolean {
   return keys.some((other) => isChild(other, key));
 }
 
-/** Directly below, a list's entries counting as the list. */
+/** Directly below, the entries of a list or a map counting as the list or the map. */
 function isChild(key: KeyFacts, parent: KeyFacts): boolean {
-  const above = key.path.slice(0, -1).filter((part) => part !== "[]");
-  const own = parent.path.filter((part) => part !== "[]");
+  const isNamed = (part: string): boolean => part !== "[]" && part !== anyName;
+  const above = key.path.slice(0, -1).filter(isNamed);
+  const own = parent.path.filter(isNamed);
   return above.length === own.length && own.every((part, index) => part === above[index]);
 }
 

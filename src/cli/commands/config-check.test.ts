@@ -21,6 +21,21 @@ describe("config check", () => {
     expect(other).toMatchObject({ code: 0, out: "- is a valid file of cluster settings.\n" });
   });
 
+  it("knows a router file", async () => {
+    const minimal = "cluster: shop\naddress: 10.0.0.20\ndcs: { etcd: [a:2379] }\n";
+    const valid = { code: 0, out: "- is a valid router file.\n" };
+    expect(await run(`${minimal}router: r1\n`, "config", "check", "-")).toMatchObject(valid);
+    expect(await run(`${minimal}listeners: { primary: {} }\n`, "config", "check", "-")).toMatchObject(valid);
+    const wrong = await run(
+      `${minimal}router: r1\nlisteners: { primary: { path: sesion } }\n`,
+      "config",
+      "check",
+      "-",
+    );
+    expect(wrong.code).toBe(1);
+    expect(wrong.out).toMatch(/^-:5:\d+ +listeners\.primary\.path +.*did you mean session\?$/m);
+  });
+
   it("reports all problems at once with their places, and ends with 1", async () => {
     const { code, out } = await run(
       `${nodeFile.replace("address", "adress")}api: { port: 99999 }\n`,

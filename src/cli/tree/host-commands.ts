@@ -65,10 +65,12 @@ export function addConfigCommands(program: Command, bind: Bind): void {
   config
     .command("check")
     .description(
-      "check a node file or a file of cluster settings; all problems at once, with line and column",
+      "check a node file, a router file or a file of cluster settings; all problems at once, with line and column",
     )
     .argument("<file>", "the YAML file")
-    .addOption(choice("--kind <kind>", "what the file is (default: told by its keys)", ["node", "settings"]))
+    .addOption(
+      choice("--kind <kind>", "what the file is (default: told by its keys)", ["node", "router", "settings"]),
+    )
     .action(bind(async () => (await import("../commands/config-check.ts")).check));
   program
     .command("doctor")
