@@ -5,7 +5,7 @@ import type { DemoFile } from "./demo-file.ts";
 import { connectionUrl, describe as describeDemo, introduction, shellLine } from "./description.ts";
 import { nodeFile, passfile } from "./node-file.ts";
 import { missingUntilHealthy } from "./agents.ts";
-import { routerFile } from "./router.ts";
+import { drawRouter, routerFile } from "./router.ts";
 
 const node = (name: string, port: number): DemoFile["nodes"][number] => ({
   name,
@@ -145,6 +145,14 @@ describe("the files of a demo", () => {
     expect(config?.dataDir).toBe("/srv/demo/db1/data");
     expect(config?.postgresql.port).toBe(7001);
     expect(config?.api.port).toBe(7002);
+  });
+
+  it("give a router its usual ports as far as they are free", async () => {
+    const drawn = [20_001, 20_002, 20_003, 20_004];
+    const usual = await drawRouter("/srv/demo", drawn, (port) => Promise.resolve(port !== 6432));
+    expect(usual.ports).toEqual({ primary: 5000, standby: 5001, admin: 20_003, metrics: 9187 });
+    const beside = await drawRouter("/srv/demo", drawn, null);
+    expect(Object.values(beside.ports)).toEqual(drawn);
   });
 
   it("include a router's file without a problem", () => {
