@@ -97,34 +97,6 @@ export function decodeReadyForQuery(body: Buffer, start = 0, end = body.length):
   return state;
 }
 
-/** @returns the tag, for example `INSERT 0 1` */
-export function decodeCommandComplete(body: Buffer, start = 0, end = body.length): string {
-  const reader = new BodyReader("CommandComplete", body, start, end);
-  const tag = reader.text();
-  reader.finish();
-  return tag;
-}
-
-/** @returns the names of the columns */
-export function decodeRowDescription(body: Buffer, start = 0, end = body.length): string[] {
-  const reader = new BodyReader("RowDescription", body, start, end);
-  const names: string[] = [];
-  for (let left = reader.count(); left > 0; left--) {
-    names.push(reader.text());
-    reader.bytes(18);
-  }
-  reader.finish();
-  return names;
-}
-
-/** @returns the values of a row in text format, as UTF-8; null = SQL null */
-export function decodeDataRow(body: Buffer, start = 0, end = body.length): (string | null)[] {
-  const reader = new BodyReader("DataRow", body, start, end);
-  const values = decodeValues(reader, reader.count()).map((value) => value?.toString("utf8") ?? null);
-  reader.finish();
-  return values;
-}
-
 function decodeValues(reader: BodyReader, count: number): (Buffer | null)[] {
   const values: (Buffer | null)[] = [];
   for (let left = count; left > 0; left--) {
@@ -142,23 +114,6 @@ export function decodeQuery(body: Buffer, start = 0, end = body.length): string 
   const sql = reader.latin1();
   reader.finish();
   return sql;
-}
-
-export interface ParseMessage {
-  /** Empty = the unnamed statement. */
-  readonly name: string;
-  readonly sql: string;
-  readonly parameterTypes: readonly number[];
-}
-
-export function decodeParse(body: Buffer, start = 0, end = body.length): ParseMessage {
-  const reader = new BodyReader("Parse", body, start, end);
-  const name = reader.latin1();
-  const sql = reader.latin1();
-  const parameterTypes: number[] = [];
-  for (let left = reader.count(); left > 0; left--) parameterTypes.push(reader.uint32());
-  reader.finish();
-  return { name, sql, parameterTypes };
 }
 
 export interface BindMessage {

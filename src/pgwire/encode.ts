@@ -31,10 +31,6 @@ export function authenticationOk(): Buffer {
   return authentication(0).end().take();
 }
 
-export function authenticationCleartextPassword(): Buffer {
-  return authentication(3).end().take();
-}
-
 /** @param salt 4 bytes */
 export function authenticationMd5Password(salt: Buffer): Buffer {
   return authentication(5).bytes(salt).end().take();

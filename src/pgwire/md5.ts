@@ -1,12 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { Secret } from "../values/secret.ts";
 
 const md5 = (data: string | Buffer): string => createHash("md5").update(data).digest("hex");
-
-/** What PostgreSQL stores for a user whose password_encryption is md5. */
-export function md5Stored(user: string, password: Secret): string {
-  return `md5${md5(password.reveal() + user)}`;
-}
 
 /** Whether rolpassword of pg_authid is an md5 hash. */
 export function isMd5Stored(stored: string): boolean {

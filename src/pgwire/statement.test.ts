@@ -158,7 +158,8 @@ describe("scanStatement", () => {
 
   it("ends on any text, and finds what stands behind a statement of any content", () => {
     fc.assert(
-      fc.property(fc.string({ unit: "binary", maxLength: 200 }), (text) => {
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        const text = Buffer.from(bytes).toString("latin1");
         scanStatement(text);
         const tag = `$q${text.length}$`;
         if (text.includes(tag)) return;

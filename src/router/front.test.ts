@@ -2,13 +2,13 @@ import { createHash, createHmac, randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import {
+  accessRule,
   RawClient,
   type TestFrontOptions,
   type TestFronts,
   testFronts,
 } from "../../test/support/router-front.ts";
 import { routerSettings } from "../../test/support/router-source.ts";
-import type { AccessRule } from "../config/router-config.ts";
 import { decodeServerMessage } from "../pgwire/decode.ts";
 import { passwordMessage, saslInitialResponse, saslResponse, type ServerMessage } from "../pgwire/encode.ts";
 import { md5Answer } from "../pgwire/md5.ts";
@@ -34,14 +34,7 @@ const passwords = new Map([
   ["operator", scramVerifier(secret)],
   ["old", md5Stored],
 ]);
-const everybody: AccessRule = {
-  databases: ["all"],
-  users: ["all"],
-  addresses: ["all"],
-  tls: "any",
-  method: "trust",
-  map: null,
-};
+const everybody = accessRule({ method: "trust" });
 
 async function front(options: TestFrontOptions = {}): Promise<TestFronts> {
   const made = await testFronts({ passwords, ...options });

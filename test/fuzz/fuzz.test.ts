@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { MalformedMessage } from "../../src/pgwire/malformed.ts";
 import { fuzz, FuzzFailure, type Target } from "./runner.ts";
+import { readClient, readServer, replies, requests } from "./session-targets.ts";
 import { targets } from "./targets.ts";
 
 describe("what strangers send", () => {
@@ -24,5 +25,21 @@ describe("what strangers send", () => {
     };
     expect(() => fuzz([target], 7, 100)).toThrow(FuzzFailure);
     expect(() => fuzz([target], 7, 100)).toThrow(/broken, seed 7, input \d+: 03\nTypeError: cannot read/);
+  });
+
+  it("reads the same when it is cut in two anywhere, and when every byte comes alone", () => {
+    const asked = Buffer.concat(requests);
+    const told = Buffer.concat(replies);
+    const single = (stream: Buffer): Buffer[] => [...stream].map((byte) => Buffer.from([byte]));
+    const client = readClient([asked]);
+    const server = readServer([told], requests, false);
+    expect([client.malformed, client.forwarded.equals(asked)]).toEqual([false, true]);
+    expect([server.malformed, server.forwarded.equals(told)]).toEqual([false, true]);
+    expect(readClient(single(asked))).toEqual(client);
+    expect(readServer(single(told), requests, false)).toEqual(server);
+    for (let at = 0; at <= asked.length; at++)
+      expect(readClient([asked.subarray(0, at), asked.subarray(at)]), `${at}`).toEqual(client);
+    for (let at = 0; at <= told.length; at++)
+      expect(readServer([told.subarray(0, at), told.subarray(at)], requests, false), `${at}`).toEqual(server);
   });
 });

@@ -49,3 +49,14 @@ function change(rng: Rng, bytes: Buffer<ArrayBuffer>, corpus: readonly Buffer[])
       return Buffer.concat([before, rng.pick(corpus)]);
   }
 }
+
+/** Cuts a stream at random places; small pieces as likely as large ones. */
+export function cut(rng: Rng, stream: Buffer): Buffer[] {
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < stream.length;) {
+    const to = at + 1 + rng.below(rng.pick([1, 4, 30, stream.length]));
+    pieces.push(stream.subarray(at, to));
+    at = to;
+  }
+  return pieces;
+}

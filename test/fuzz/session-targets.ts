@@ -5,19 +5,8 @@ import { Books } from "../../src/router/session-books.ts";
 import { ClientStream } from "../../src/router/session-client-stream.ts";
 import { ServerStream } from "../../src/router/session-server-stream.ts";
 import type { Rng } from "../simulation/rng.ts";
-import { mutated } from "./mutate.ts";
+import { cut, mutated } from "./mutate.ts";
 import type { Target } from "./runner.ts";
-
-/** Cuts a stream at random places; small pieces as likely as large ones. */
-export function cut(rng: Rng, stream: Buffer): Buffer[] {
-  const pieces: Buffer[] = [];
-  for (let at = 0; at < stream.length;) {
-    const to = at + 1 + rng.below(rng.pick([1, 4, 30, stream.length]));
-    pieces.push(stream.subarray(at, to));
-    at = to;
-  }
-  return pieces;
-}
 
 /** What one way of reading a stream led to. */
 interface Read {
@@ -67,7 +56,7 @@ function compare(whole: Read, pieces: Read, stream: Buffer): void {
   ok(stream.subarray(0, whole.forwarded.length).equals(whole.forwarded));
 }
 
-const requests = [
+export const requests = [
   encode.query("select 1"),
   encode.query("set app.tenant = 7"),
   encode.query("begin"),
@@ -91,7 +80,7 @@ function sequence(rng: Rng, messages: readonly Buffer[]): Buffer {
   return rng.chance(0.5) ? stream : mutated(rng, [stream]);
 }
 
-function readClient(pieces: readonly Buffer[]): Read {
+export function readClient(pieces: readonly Buffer[]): Read {
   const books = new Books();
   const client = new ClientStream(books);
   const forwarded: Buffer[] = [];
@@ -127,7 +116,7 @@ export const clientStream: Target = {
   run: (input, rng) => compare(readClient([input]), readClient(cut(rng, input)), input),
 };
 
-const replies = [
+export const replies = [
   encode.readyForQuery(0x49),
   encode.readyForQuery(0x54),
   encode.commandComplete("INSERT 0 1"),
@@ -144,7 +133,7 @@ const replies = [
   Buffer.from("640000000861626364", "hex"),
 ];
 
-function readServer(pieces: readonly Buffer[], asked: readonly Buffer[], watchAll: boolean): Read {
+export function readServer(pieces: readonly Buffer[], asked: readonly Buffer[], watchAll: boolean): Read {
   const books = new Books();
   const client = new ClientStream(books);
   for (const message of asked) client.walk(message, 0, message.length, false);
