@@ -95,7 +95,7 @@ export async function makeHosts(names: readonly string[]): Promise<TestHosts> {
       return startProcess(on(host, as === "user" ? [...asUser, ...argv] : argv), rest);
     },
     cable: async (host, state) => {
-      const [program = "", ...rest] = [...inside, "ip", "link", "set", host, state === "in" ? "up" : "down"];
+      const [program, ...rest] = [...inside, "ip", "link", "set", host, state === "in" ? "up" : "down"];
       await execute([program, ...rest], {});
     },
     hasAddress: async (host, address) => {

@@ -198,7 +198,9 @@ class Host {
           throw new Fault("VIP_FAILED", "failed");
         return answer.outcome;
       },
-      remove: async () => void (await ask("remove", 0)),
+      remove: async () => {
+        await ask("remove", 0);
+      },
     };
     const book = new VipBook("vip", this.#settings.address, this.name, this.#time);
     const dcs = this.router.dcs(this.#dcs);

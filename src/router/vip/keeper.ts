@@ -149,9 +149,8 @@ export class VipKeeper {
     await this.#take(step);
     this.#state();
     if (this.#held === null) await this.#offer();
-    const { settings, clock } = this.#options;
     if (this.#held !== null) {
-      const leftMs = elapsedMs(clock.now(), this.#held.deadline);
+      const leftMs = elapsedMs(this.#options.clock.now(), this.#held.deadline);
       // A renewal that failed is tried again soon, not in a hot loop.
       return Math.max(retryMs, Math.min(this.#renewInMs(), leftMs));
     }
