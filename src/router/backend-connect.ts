@@ -70,7 +70,7 @@ export class BackendConnector {
         socket.onEnd = () => socket.destroy();
         socket.onClose = () => resolve();
         limit.signal.addEventListener("abort", () => socket.destroy(), { once: true });
-        const packet = encodeCancel(backend.pid, backend.secret);
+        const packet = encodeCancel(backend.pid, Buffer.from(backend.secret, "latin1"));
         socket.write(packet, 0, packet.length);
         socket.resume();
       });

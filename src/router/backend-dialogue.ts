@@ -1,10 +1,11 @@
 import { BodyReader } from "../pgwire/body-reader.ts";
-import { decodeParameterStatus, decodeReadyForQuery, decodeServerMessage } from "../pgwire/decode.ts";
+import { decodeReadyForQuery, decodeServerMessage } from "../pgwire/decode.ts";
 import type { ServerMessage } from "../pgwire/encode.ts";
 import { MessageReader, type WireMessage } from "../pgwire/message-reader.ts";
 import { fromServer } from "../pgwire/message-types.ts";
 import { deadline, type Timers } from "../system/timers.ts";
 import { type Backend, BackendFailure } from "./backend.ts";
+import { noteParameter } from "./backend-parameters.ts";
 
 // What the router itself says to PostgreSQL over a session's connection: it asks for the session's state, or sets it. Texts
 // are held with one character per byte, because the encoding is the client's and not ours to know.
@@ -149,12 +150,6 @@ class Gathering {
         return;
     }
   }
-}
-
-/** Remembers what a ParameterStatus says. */
-export function noteParameter(backend: Backend, body: Buffer): void {
-  const { name, value } = decodeParameterStatus(body);
-  backend.parameters.set(name, value);
 }
 
 /** A message as it was sent, with type and length. */

@@ -1,4 +1,9 @@
-import { decodeAuthentication, decodeBackendKeyData, decodeServerMessage } from "../pgwire/decode.ts";
+import {
+  decodeAuthentication,
+  decodeBackendKeyData,
+  decodeParameterStatus,
+  decodeServerMessage,
+} from "../pgwire/decode.ts";
 import { passwordMessage, saslInitialResponse, saslResponse } from "../pgwire/encode.ts";
 import { md5Answer } from "../pgwire/md5.ts";
 import { MessageReader, type WireMessage } from "../pgwire/message-reader.ts";
@@ -6,7 +11,8 @@ import { fromServer } from "../pgwire/message-types.ts";
 import { ScramClient } from "../pgwire/scram-client.ts";
 import { encodeStartup } from "../pgwire/startup.ts";
 import { type Backend, BackendFailure, type Route } from "./backend.ts";
-import { noteParameter, whole } from "./backend-dialogue.ts";
+import { whole } from "./backend-dialogue.ts";
+import { shareParameters } from "./backend-parameters.ts";
 import type { BackendCredentials } from "./client.ts";
 import type { WireSocket } from "./wire-socket.ts";
 
@@ -82,6 +88,7 @@ class LoginExchange {
   readonly #socket: WireSocket;
   readonly #login: Login;
   readonly #backend: { -readonly [Key in keyof Backend]: Backend[Key] };
+  readonly #parameters = new Map<string, string>();
   #scram: ScramClient | null = null;
   #proven = false;
 
@@ -92,8 +99,8 @@ class LoginExchange {
       socket,
       route: login.route,
       pid: 0,
-      secret: Buffer.alloc(4),
-      parameters: new Map<string, string>(),
+      secret: "",
+      parameters: this.#parameters,
     };
   }
 
@@ -103,13 +110,15 @@ class LoginExchange {
       case fromServer.authentication:
         this.#authenticate(message.body);
         return null;
-      case fromServer.parameterStatus:
-        noteParameter(this.#backend, message.body);
+      case fromServer.parameterStatus: {
+        const { name, value } = decodeParameterStatus(message.body);
+        this.#parameters.set(name, value);
         return null;
+      }
       case fromServer.backendKeyData: {
         const { pid, secret } = decodeBackendKeyData(message.body);
         this.#backend.pid = pid;
-        this.#backend.secret = secret;
+        this.#backend.secret = secret.toString("latin1");
         return null;
       }
       case fromServer.error: {
@@ -118,6 +127,7 @@ class LoginExchange {
         throw new BackendFailure(kind, said.message, said, whole(message));
       }
       case fromServer.readyForQuery:
+        this.#backend.parameters = shareParameters(this.#parameters);
         return this.#backend;
       default:
         return null;

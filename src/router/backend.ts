@@ -18,9 +18,10 @@ export interface Backend {
   route: Route;
   /** PostgreSQL's own key for cancel requests. */
   readonly pid: number;
-  readonly secret: Buffer;
-  /** The latest ParameterStatus of each parameter, one character per byte. */
-  readonly parameters: Map<string, string>;
+  /** One character per byte: a Buffer this small would keep the large one alive that it was cut from. */
+  readonly secret: string;
+  /** The latest ParameterStatus of each parameter, shared by all who have the same; replaced when one changes. */
+  parameters: ReadonlyMap<string, string>;
 }
 
 /** Whether the server says that it is in recovery; null = it is too old to say (before PostgreSQL 14). */

@@ -42,7 +42,7 @@ export abstract class SessionCore implements TrafficOwner {
   protected readonly abort = new AbortController();
   protected phase: Phase = "login";
   /** ParameterStatus as the client knows it; null = it has not been let in yet. */
-  protected known: Map<string, string> | null = null;
+  protected known: ReadonlyMap<string, string> | null = null;
   /** The connection while the router itself uses it. */
   protected lent: Backend | null = null;
   /** The session waited behind a gate together with all others: advisory locks can be taken again. */
@@ -111,6 +111,10 @@ export abstract class SessionCore implements TrafficOwner {
     return !stopping.has(said.code);
   }
 
+  onParameters(parameters: ReadonlyMap<string, string>): void {
+    this.known = parameters;
+  }
+
   onServerGone(): void {
     this.#leave();
     const fatal = this.#fatal;
@@ -147,6 +151,7 @@ export abstract class SessionCore implements TrafficOwner {
         return;
       }
       this.lent = null;
+      this.known = backend.parameters;
       this.state.learn(snapshot);
       this.traffic.attach(backend, rest);
     } catch {

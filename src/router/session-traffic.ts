@@ -2,7 +2,7 @@ import type { ServerMessage } from "../pgwire/encode.ts";
 import { decodeServerMessage } from "../pgwire/decode.ts";
 import { headerLength } from "../pgwire/frames.ts";
 import { fromClient, fromServer } from "../pgwire/message-types.ts";
-import { noteParameter } from "./backend-dialogue.ts";
+import { noteParameter } from "./backend-parameters.ts";
 import type { Backend } from "./backend.ts";
 import { notReplicatedError } from "./session-answers.ts";
 import { Books } from "./session-books.ts";
@@ -19,6 +19,8 @@ export interface TrafficOwner {
   onMessage(type: number, length: number): boolean;
   /** The server said FATAL or PANIC. @returns whether the client is to be told so */
   onFatal(said: ServerMessage, message: Buffer): boolean;
+  /** The client is told of a parameter that has changed. */
+  onParameters(parameters: ReadonlyMap<string, string>): void;
   onServerGone(): void;
   onClientGone(): void;
   onMalformed(side: "client" | "server", what: string): void;
@@ -176,6 +178,7 @@ export class Traffic implements ServerSink {
       }
     } else if (type === fromServer.parameterStatus && this.#backend !== null) {
       noteParameter(this.#backend, buffer.subarray(from + headerLength, to));
+      this.#owner.onParameters(this.#backend.parameters);
       this.books.plainStrings = this.#backend.parameters.get("standard_conforming_strings") !== "off";
       forward = true;
     } else if (type === fromServer.notification) forward = true;
