@@ -61,7 +61,9 @@ export const compounds = {
     const { checkers } = world;
     let last = checkers.writer;
     const killed: SimNode[] = [];
+    let ended = false;
     const kill = (victim: SimNode): void => {
+      if (ended) return;
       if (second(plan.detail) < 0.5) victim.postgres.killAll();
       else powerOff(world, victim, plan, false);
       killed.push(victim);
@@ -76,6 +78,7 @@ export const compounds = {
       return killed.length > 2;
     });
     return () => {
+      ended = true;
       over();
       for (const each of killed) boot(world, each);
     };
@@ -101,12 +104,16 @@ export const compounds = {
     const before = world.store.values.get("config");
     ask(node, ({ service }) => service.patchSettings({ ttl: "2s" }, { dryRun: false, version: null }));
     let undo = nothing;
+    let ended = false;
     const over = untilTrue(world, 2, () => {
       if (world.store.values.get("config") === before) return false;
-      world.engine.after(plan.detail * 1500, () => (undo = isolate(world, node, [storePlace], "to")));
+      world.engine.after(plan.detail * 1500, () => {
+        if (!ended) undo = isolate(world, node, [storePlace], "to");
+      });
       return true;
     });
     return () => {
+      ended = true;
       over();
       undo();
     };

@@ -95,9 +95,8 @@ export const kinds = {
     return nothing;
   },
   "store loses answers": (world, _node, plan) => {
-    const before = world.store.lostAnswers;
     world.store.lostAnswers = 0.05 + plan.detail * 0.4;
-    return () => (world.store.lostAnswers = before);
+    return () => (world.store.lostAnswers = world.traits.storeLostAnswers);
   },
   switchover: (_world, node) =>
     ask(node, ({ service }) =>

@@ -154,7 +154,10 @@ export class Server {
     if (this.#retry !== null) this.#retry.run = null;
     this.#retry = this.process.after(ms, () => {
       this.#retry = null;
-      if (this.replayed > 0) this.#ask();
+      if (this.replayed === 0) return;
+      // Between two streams the startup process reads what is in pg_wal.
+      this.#replay(this.data.end);
+      this.#ask();
     });
   }
 
