@@ -86,6 +86,7 @@ export class AgentFacade implements AgentService {
       failsafe: { active: failsafe.active || granted !== null, refusals: failsafe.refusals },
       awayAfterMs: awayAfterMs(ttlMs),
       heardMs,
+      routerHeardMs: (router) => finiteOrNull(mirror.routerHeardMs(router, now)),
       clockAheadMs: (node) => (node === options.node ? null : mirror.clockAheadMs(node)),
     });
   }
@@ -388,4 +389,8 @@ function withSettingsProblem(state: ClusterState | null): ClusterState | null {
   const [problem] = parseClusterSettings(state?.settings.value ?? null).problems;
   if (state === null || problem === undefined) return state;
   return { ...state, garbage: [...state.garbage, { key: keys.config, problem: problem.message }] };
+}
+
+function finiteOrNull(ms: number): number | null {
+  return Number.isFinite(ms) ? ms : null;
 }

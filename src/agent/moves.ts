@@ -1,6 +1,6 @@
 import { bestStreamingStandby, mayBecomePrimary } from "../cluster/candidates.ts";
 import { awayAfterMs } from "../cluster/policy.ts";
-import type { MoveOutcome, NodeRecord } from "../cluster/records.ts";
+import type { MoveOutcome, NodeRecord, PinnedSessions } from "../cluster/records.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import { keys } from "../dcs/layout.ts";
 import { Fault, faultCatalogue, type FaultCode } from "../values/fault.ts";
@@ -8,6 +8,7 @@ import { lsnDistance, type Lsn } from "../values/lsn.ts";
 import { parseNodeName, type NodeName } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
+import { liveRouters } from "./router-gate.ts";
 import type { MoveInput, MovePlan } from "./service.ts";
 
 type Check = MovePlan["checks"][number];
@@ -30,7 +31,10 @@ export function planMove(context: AgentContext, input: MoveInput): MovePlan {
   const target = records.find((record) => record.name === to);
   if (target === undefined) throw unknownNode(input.candidate ?? to, records);
   const checks = checkTarget(context, state, target, leader, input);
-  return { from: leader, to, checks, steps: stepsOf(leader, to, records) };
+  const sessions = leader === null ? null : sessionsOf(context);
+  const { switchoverDrainMs } = context.settings();
+  const steps = stepsOf(leader, to, records, sessions === null ? null : switchoverDrainMs);
+  return { from: leader, to, checks, steps, sessions };
 }
 
 /** The serving holder by this node's picture; null = nobody leads. */
@@ -244,7 +248,38 @@ function checkTarget(
   return rows.map((row) => row.check);
 }
 
-function stepsOf(from: NodeName | null, to: NodeName, records: readonly NodeRecord[]): string[] {
+/** What the routers say of their sessions: those on the primary are carried but for the pinned ones. */
+function sessionsOf(context: AgentContext): MovePlan["sessions"] {
+  const routers = liveRouters(context);
+  if (routers.length === 0) return null;
+  const pinned = new Map<string, PinnedSessions>();
+  for (const one of routers.flatMap((router) => router.pinned)) {
+    const known = pinned.get(one.reason);
+    pinned.set(one.reason, {
+      reason: one.reason,
+      count: one.count + (known?.count ?? 0),
+      examples: [...(known?.examples ?? []), ...one.examples].slice(0, mostExamples),
+    });
+  }
+  const cut = [...pinned.values()].reduce((sum, { count }) => sum + count, 0);
+  const concerned = routers.reduce((sum, router) => sum + router.onPrimary, 0);
+  return {
+    routers: routers.map((router) => router.name),
+    carried: Math.max(0, concerned - cut),
+    pinned: [...pinned.values()],
+  };
+}
+
+/** Per reason, in a plan. */
+const mostExamples = 20;
+
+/** `drainMs` = what routers may wait for transactions to end; null = no router lives. */
+function stepsOf(
+  from: NodeName | null,
+  to: NodeName,
+  records: readonly NodeRecord[],
+  drainMs: number | null,
+): string[] {
   const followers = records
     .filter((record) => record.name !== from && record.name !== to)
     .map((record) => `${record.name} follows ${to}`);
@@ -257,9 +292,13 @@ function stepsOf(from: NodeName | null, to: NodeName, records: readonly NodeReco
       ]
     : [
         `checkpoint ${from}`,
+        ...(drainMs === null
+          ? []
+          : [`routers connect to ${to}`, `hold (at most ${drainMs / 1000} s for transactions to end)`]),
         `stop ${from}`,
         `${to} receives the last WAL and takes the lease`,
         `promote ${to}`,
+        ...(drainMs === null ? [] : ["routers carry the sessions"]),
         `${from} follows ${to}`,
         ...followers,
       ];

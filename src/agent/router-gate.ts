@@ -48,7 +48,8 @@ export class RouterGate {
   private constructor(context: AgentContext, to: NodeName, routers: readonly string[]) {
     this.#context = context;
     this.#to = to;
-    this.#id = context.random.uuid();
+    // The request's, so that who asked for the move finds what the routers tell of it.
+    this.#id = context.mirror.state?.move.value?.id ?? context.random.uuid();
     this.#routers = routers;
   }
 

@@ -4,7 +4,7 @@
  */
 import type { ClusterEvent, DecisionRecord } from "../cluster/decision.ts";
 import type { Grant } from "../cluster/failsafe.ts";
-import type { HistoryEntry, MoveOutcome, NodeRecord } from "../cluster/records.ts";
+import type { HistoryEntry, MoveOutcome, NodeRecord, PinnedSessions } from "../cluster/records.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import type { ClusterStatus } from "../cluster/status.ts";
 import type { RoutingOrders } from "../dcs/layout-routers.ts";
@@ -57,6 +57,12 @@ export interface MovePlan {
   readonly to: NodeName;
   readonly checks: readonly { readonly name: string; readonly ok: boolean; readonly detail: string }[];
   readonly steps: readonly string[];
+  /** What becomes of the sessions in routers; null = no router lives. */
+  readonly sessions: {
+    readonly routers: readonly string[];
+    readonly carried: number;
+    readonly pinned: readonly PinnedSessions[];
+  } | null;
 }
 
 export interface RestartInput {

@@ -42,6 +42,8 @@ export async function statusFromDcs(
     failsafe: { active: false, refusals: "" },
     awayAfterMs: awayAfterMs(settings.ttlMs),
     heardMs: heardNodes(before, after),
+    routerHeardMs: (router) =>
+      before.routers.get(router)?.value.sequence === after.routers.get(router)?.value.sequence ? null : 0,
     // A record may be half a ttl old: too old to tell one clock from another.
     clockAheadMs: () => null,
   });

@@ -242,12 +242,28 @@ export interface RouterRecord {
   /** Its own HTTP paths, as a URL without a closing slash; null = none. */
   readonly apiUrl?: string | null | undefined;
   readonly sessions: number;
+  /** Those of them that are on the primary, which a move concerns. */
+  readonly onPrimary: number;
   /** Sessions that a move would cut, by reason, with up to 20 examples in all. */
   readonly pinned: readonly PinnedSessions[];
   readonly detached: readonly NodeName[];
   /** How it stands with the gate it last saw; null = there is none. */
   readonly gate: GateAnswer | null;
+  /** How the last move went that it took part in; null = none since it started. */
+  readonly moved: MovedSessions | null;
   readonly writtenAt: WallTime;
+}
+
+/** What a move was for the sessions of one router. */
+export interface MovedSessions {
+  /** Of the gate, which is that of the request where it has one. */
+  readonly id: string;
+  /** From the hold until the last session went on. */
+  readonly heldMs: number;
+  /** Sessions that went on on the new primary. */
+  readonly carried: number;
+  /** Sessions that ended. */
+  readonly cut: number;
 }
 
 export interface RouterListener {

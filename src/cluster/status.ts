@@ -9,6 +9,7 @@ import type {
   NodeState,
   OperationProgress,
   PostgresRole,
+  RouterListener,
 } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 
@@ -41,6 +42,25 @@ export interface NodeStatus {
   /** Since when the node is in this state, ISO 8601. */
   readonly since: string;
   /** Seconds since the node was last heard, on the answering node's clock; null = never. */
+  readonly heard_s: number | null;
+}
+
+/** One router as `status --json` shows it. */
+export interface RouterLine {
+  readonly name: string;
+  readonly host: string;
+  /** moving: it holds its clients for a planned move. unknown: it was not heard for a while. */
+  readonly state: "serving" | "moving" | "unknown";
+  readonly listeners: readonly RouterListener[];
+  readonly sessions: number;
+  /** Sessions that a planned move would cut. */
+  readonly pinned: number;
+  /** Nodes it gives no new clients. */
+  readonly detached: readonly string[];
+  /** Its own HTTP paths; null = none. */
+  readonly api_url: string | null;
+  readonly version: string;
+  /** Seconds since it was last heard, on the answering node's clock; null = never. */
   readonly heard_s: number | null;
 }
 
@@ -82,6 +102,8 @@ export interface ClusterStatus {
     readonly to: string | null;
   } | null;
   readonly nodes: readonly NodeStatus[];
+  /** Empty without routers. */
+  readonly routers: readonly RouterLine[];
 }
 
 /** Clocks further apart than this are reported: schedules and logs lie then. Decisions do not depend on them. */
@@ -105,6 +127,8 @@ export interface StatusContext {
   readonly awayAfterMs: number;
   /** Milliseconds since each node's record last grew. */
   readonly heardMs: ReadonlyMap<NodeName, number>;
+  /** Milliseconds since a router's record last grew; null = never. */
+  readonly routerHeardMs: (router: string) => number | null;
   /** How far each node's civil clock is ahead of the answering node's, in milliseconds; null = unknown. */
   readonly clockAheadMs: (node: NodeName) => number | null;
 }
@@ -117,7 +141,8 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
   const nodes = records
     .map((record) => nodeStatus(record, leaderLsn, countsNow(state, record), context))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const attention = attentionOf(state, nodes, context);
+  const routers = routerLines(state, context);
+  const attention = [...attentionOf(state, nodes, context), ...routers.flatMap(routerAttention)];
   const down =
     context.leader === null || leaderRecord?.role !== "primary" || leaderRecord.state !== "running";
   return {
@@ -141,7 +166,38 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
         ? null
         : { at: state.move.value.scheduledAt, from: state.move.value.leader, to: state.move.value.candidate },
     nodes,
+    routers,
   };
+}
+
+/** A router writes its record every two seconds. */
+const routerAwayMs = 10_000;
+
+function routerLines(state: ClusterState | null, context: StatusContext): RouterLine[] {
+  return [...(state?.routers.values() ?? [])]
+    .map(({ value: router }): RouterLine => {
+      const heardMs = context.routerHeardMs(router.name);
+      const away = (heardMs === null || heardMs > routerAwayMs) && context.dcsReachable;
+      return {
+        name: router.name,
+        host: router.host,
+        state: away ? "unknown" : router.gate?.phase === "hold" ? "moving" : "serving",
+        listeners: router.listeners,
+        sessions: away ? 0 : router.sessions,
+        pinned: away ? 0 : router.pinned.reduce((sum, { count }) => sum + count, 0),
+        detached: router.detached,
+        api_url: router.apiUrl ?? null,
+        version: router.version,
+        heard_s: heardMs === null ? null : Math.round(heardMs) / 1000,
+      };
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function routerAttention(router: RouterLine): string[] {
+  return router.state === "unknown"
+    ? [`router ${router.name} on ${router.host} has not been heard for ${ageText(router.heard_s)}`]
+    : [];
 }
 
 function durabilityStatus(

@@ -44,6 +44,7 @@ export const routerSchema: z.ZodType<RouterRecord> = z.object({
   admin: z.object({ address: shortText, port: tcpPort }).nullable(),
   apiUrl: z.string().max(300).nullish(),
   sessions: count,
+  onPrimary: count.default(0),
   pinned: z
     .array(
       z.object({
@@ -72,6 +73,10 @@ export const routerSchema: z.ZodType<RouterRecord> = z.object({
         .transform((text) => text?.slice(0, 1000) ?? null),
     })
     .nullable(),
+  moved: z
+    .object({ id: z.string().max(100), heldMs: z.number().min(0), carried: count, cut: count })
+    .nullish()
+    .transform((moved) => moved ?? null),
   writtenAt: wallTime,
 });
 

@@ -1,10 +1,11 @@
 import type { Log } from "../agent/context.ts";
-import type { GateAnswer, GateOrder } from "../cluster/records.ts";
+import type { GateAnswer, GateOrder, MovedSessions } from "../cluster/records.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Timer, Timers } from "../system/timers.ts";
 import type { Route } from "./backend.ts";
 import type { SessionTable } from "./session-table.ts";
 import type { Session } from "./session.ts";
+import type { Instant } from "../values/time.ts";
 import type { PrimaryRoute, Topology } from "./topology.ts";
 
 /** A gate is void this long after its drain: whoever wrote it is gone (safety: nothing waits for ever). */
@@ -29,6 +30,8 @@ interface Passage {
   readonly order: GateOrder;
   readonly route: Route;
   phase: "warm" | "hold";
+  /** When clients began to be held. */
+  heldAt: Instant | null;
   /** What the last answer said. */
   answer: GateAnswer;
   /** The phase's own time is over. */
@@ -48,6 +51,7 @@ export class Gate {
   #topology: Topology | null = null;
   readonly #waiting = new Set<() => void>();
   #looking = false;
+  #moved: MovedSessions | null = null;
 
   constructor(options: GateOptions) {
     this.#options = options;
@@ -56,6 +60,11 @@ export class Gate {
   /** How it stands with the gate; null = there is none. */
   get answer(): GateAnswer | null {
     return this.#passage?.answer ?? null;
+  }
+
+  /** How the last move went that was gone through; null = none. */
+  get moved(): MovedSessions | null {
+    return this.#moved;
   }
 
   /** Whether no session may be put on the primary now. */
@@ -133,7 +142,16 @@ export class Gate {
       busy: 0,
       message: null,
     } as const;
-    const passage: Passage = { order, route, phase: "warm", answer, late: false, timer: null, limit };
+    const passage: Passage = {
+      order,
+      route,
+      phase: "warm",
+      heldAt: null,
+      answer,
+      late: false,
+      timer: null,
+      limit,
+    };
     this.#passage = passage;
     this.#options.log("info", "gate.warm", { from: order.from, to: order.to });
     passage.timer = timers.after(warmLimitMs, () => {
@@ -147,6 +165,7 @@ export class Gate {
   #hold(passage: Passage): void {
     const { timers } = this.#options;
     passage.phase = "hold";
+    passage.heldAt = this.#options.clock.now();
     passage.late = false;
     passage.timer?.cancel();
     passage.timer = timers.after(passage.order.drainMs, () => void this.#drained(passage));
@@ -221,7 +240,7 @@ export class Gate {
     passage.timer?.cancel();
     passage.limit.cancel();
     this.#passage = null;
-    if (moved && now.primary !== null) void this.#finish(now.primary);
+    if (moved && now.primary !== null) void this.#finish(now.primary, passage);
     else {
       this.#options.log("info", "gate.open", { towards: passage.order.from });
       for (const session of this.#options.table) if (session.move !== null) session.release();
@@ -231,19 +250,32 @@ export class Gate {
   }
 
   /** First come, first served; a bounded number at once. */
-  async #finish(primary: PrimaryRoute): Promise<void> {
-    const started = this.#options.clock.now();
+  async #finish(primary: PrimaryRoute, { order, heldAt }: Passage): Promise<void> {
+    const { clock, table, log } = this.#options;
+    const started = clock.now();
     const { node, host, port, token } = primary;
     const route: Route = { node, host, port, token };
-    const queue = [...this.#options.table].filter((session) => session.move !== null);
-    const held = queue.length;
+    const all = [...table].filter((session) => session.move !== null);
+    const pinned = new Set(all.filter((session) => session.move?.verdict === "pinned"));
+    const queue = [...all];
     const worker = async (): Promise<void> => {
       for (let session = queue.shift(); session !== undefined; session = queue.shift())
         await session.finish(route);
     };
     await Promise.all(Array.from({ length: opening }, worker));
-    const ms = Math.round(this.#options.clock.now() - started);
-    this.#options.log("info", "gate.passed", { node, sessions: held, ms });
+    const now = clock.now();
+    const carried = all.filter(
+      (session) => !pinned.has(session) && table.find(session.client.id) === session,
+    ).length;
+    const heldMs = Math.round(now - (heldAt ?? started));
+    this.#moved = { id: order.id, heldMs, carried, cut: all.length - carried };
+    log("info", "gate.passed", {
+      node,
+      sessions: carried,
+      cut: all.length - carried,
+      ms: Math.round(now - started),
+    });
+    this.#options.onAnswer();
   }
 }
 

@@ -222,6 +222,7 @@ export class RouterProcess {
     const { feed } = this.#parts;
     const { router } = this.#required();
     const { address, metrics } = this.#settings;
+    const { primary } = feed.current();
     return {
       listeners: this.#listeners().map(
         ({ name, target, path, address: listening, port }): RouterListener => ({
@@ -238,9 +239,11 @@ export class RouterProcess {
       },
       apiUrl: `http://${urlHost(isEverywhere(metrics.listen) ? address : metrics.listen)}:${metrics.port}`,
       sessions: router.sessionCount,
+      onPrimary: primary === null ? 0 : router.traffic(primary.node).sessions,
       pinned: router.pinned(),
       detached: [...feed.current().detached],
       gate: router.gate(),
+      moved: router.moved(),
     };
   }
 
@@ -282,6 +285,7 @@ export class RouterProcess {
       cluster: () => feed.cluster(),
       listeners: () => this.#listeners(),
       sessions: () => router().sessions(),
+      streams: () => router().fronts.streams(),
       traffic: (node) => router().traffic(node),
       routingTimes: () => router().routingTimes(),
       routers: () => feed.routers(),

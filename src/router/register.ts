@@ -1,5 +1,5 @@
 import type { Log } from "../agent/context.ts";
-import type { GateAnswer, PinnedSessions, RouterListener, RouterRecord } from "../cluster/records.ts";
+import type { GateAnswer, MovedSessions, PinnedSessions, RouterListener, RouterRecord } from "../cluster/records.ts";
 import type { Dcs } from "../dcs/dcs.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";
 import type { Clock } from "../system/clock.ts";
@@ -14,9 +14,11 @@ export interface RouterSelf {
   readonly admin: RouterRecord["admin"];
   readonly apiUrl: string | null;
   readonly sessions: number;
+  readonly onPrimary: number;
   readonly pinned: readonly PinnedSessions[];
   readonly detached: readonly NodeName[];
   readonly gate: GateAnswer | null;
+  readonly moved: MovedSessions | null;
 }
 
 export interface RegisterOptions {

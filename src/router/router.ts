@@ -1,5 +1,5 @@
 import type { Log } from "../agent/context.ts";
-import type { GateAnswer, PinnedSessions } from "../cluster/records.ts";
+import type { GateAnswer, MovedSessions, PinnedSessions } from "../cluster/records.ts";
 import type { RouterSettings } from "../config/router-config.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Random } from "../system/random.ts";
@@ -56,6 +56,8 @@ export interface Router {
   routingTimes(): RoutingTimes;
   pinned(): readonly PinnedSessions[];
   gate(): GateAnswer | null;
+  /** How the last planned move went for its sessions; null = none yet. */
+  moved(): MovedSessions | null;
   pauses(): readonly PauseView[];
   /** Holds sessions at their next movable point. @param database null = all. @returns once they are held, or the signal aborts */
   pause(
@@ -178,6 +180,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     routingTimes: () => times.view(),
     pinned: () => table.pinned(),
     gate: () => gate.answer,
+    moved: () => gate.moved,
     pauses: () => pauses.view(),
     pause: (database, forMs, gone) => pauses.pause(database, forMs, gone),
     resume: (database) => pauses.resume(database),

@@ -262,6 +262,7 @@ export function routerRecord(router: string, over: Partial<RouterRecord> = {}): 
     admin: { address: "10.0.0.20", port: 6432 },
     apiUrl: null,
     sessions: 40,
+    onPrimary: 30,
     pinned: [
       {
         reason: "temporary table",
@@ -271,6 +272,7 @@ export function routerRecord(router: string, over: Partial<RouterRecord> = {}): 
     ],
     detached: [],
     gate: null,
+    moved: null,
     writtenAt: fixtureNow,
     ...over,
   };
@@ -330,6 +332,7 @@ export class FixtureService implements AgentService {
       failsafe: { active: this.failsafe, refusals: "" },
       awayAfterMs: 7500,
       heardMs: new Map([...(this.clusterState?.nodes.keys() ?? [])].map((node) => [node, 400])),
+      routerHeardMs: () => 700,
       clockAheadMs: () => null,
     });
   }
@@ -362,6 +365,7 @@ export class FixtureService implements AgentService {
       to: name(input.candidate ?? "db2"),
       checks: [{ name: "lag", ok: true, detail: "0 bytes of at most 1048576" }],
       steps: ["checkpoint db1", "promote db2"],
+      sessions: null,
     });
   }
   move(input: MoveInput, timeoutMs: number): ReturnType<AgentService["move"]> {

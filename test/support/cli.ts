@@ -81,6 +81,7 @@ export function clusterStatus(over: Partial<ClusterStatus> = {}): ClusterStatus 
     attention: [],
     scheduled_switchover: null,
     nodes: [leaderStatus("db1"), nodeStatus("db2"), nodeStatus("db3")],
+    routers: [],
     ...over,
   };
 }

@@ -94,6 +94,28 @@ export const status = z.strictObject({
     .strictObject({ at: time, from: z.string().nullable(), to: z.string().nullable() })
     .nullable(),
   nodes: z.array(nodeStatus),
+  routers: z.array(
+    z.strictObject({
+      name: z.string(),
+      host: z.string(),
+      state: z.enum(["serving", "moving", "unknown"]),
+      listeners: z.array(
+        z.strictObject({
+          name: z.string(),
+          target: z.enum(["primary", "standby", "any"]),
+          address: z.string(),
+          port: z.number(),
+          path: z.enum(["session", "stream", "kernel"]),
+        }),
+      ),
+      sessions: z.number(),
+      pinned: z.number().meta({ description: "Sessions that a planned move would cut" }),
+      detached: z.array(z.string()).meta({ description: "Nodes it gives no new clients" }),
+      api_url: z.string().nullable(),
+      version: z.string(),
+      heard_s: z.number().nullable(),
+    }),
+  ),
 });
 
 const record = z.strictObject({
@@ -306,6 +328,27 @@ export const movePlan = z.strictObject({
   to: z.string(),
   checks: z.array(z.strictObject({ name: z.string(), ok: z.boolean(), detail: z.string() })),
   steps: z.array(z.string()),
+  sessions: z
+    .strictObject({
+      routers: z.array(z.string()),
+      carried: z.number(),
+      pinned: z.array(
+        z.strictObject({
+          reason: z.string(),
+          count: z.number(),
+          examples: z.array(
+            z.strictObject({
+              user: z.string(),
+              database: z.string(),
+              application: z.string(),
+              address: z.string(),
+            }),
+          ),
+        }),
+      ),
+    })
+    .nullable()
+    .meta({ description: "What becomes of the sessions in routers; null = there is none" }),
 });
 
 export const moveOutcome = z.strictObject({
@@ -422,6 +465,7 @@ const router = z.strictObject({
   admin: z.strictObject({ address: z.string(), port: z.number() }).nullable(),
   api_url: z.string().nullable().optional(),
   sessions: z.number(),
+  on_primary: z.number().meta({ description: "Those of them that a planned move concerns" }),
   pinned: z
     .array(
       z.strictObject({
@@ -451,6 +495,10 @@ const router = z.strictObject({
     })
     .nullable()
     .meta({ description: "How it stands with the move in progress" }),
+  moved: z
+    .strictObject({ id: z.string(), held_ms: z.number(), carried: z.number(), cut: z.number() })
+    .nullable()
+    .meta({ description: "How the last move went for its sessions" }),
   written_at: time,
   heard_s: z.number().nullable().meta({ description: "Seconds since it was last heard; null = never" }),
 });
