@@ -161,6 +161,7 @@ export function routerSource(picture: RouterPicture): RouterSource {
     cluster: () => clusterState([nodeRecord("db1", primarySql()), nodeRecord("db2", standbySql())]),
     listeners: () => picture.listeners,
     sessions: () => picture.sessions.values(),
+    streams: () => 4,
     traffic: (node) => ({
       sessions: [...picture.sessions.values()].filter((view) => view.node === node).length,
       given: node === "db1" ? 3 : 0,

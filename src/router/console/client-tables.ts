@@ -150,6 +150,7 @@ export function listsTable(source: RouterSource): Table {
     ["dns_zones", 0],
     ["dns_queries", 0],
     ["dns_pending", 0],
+    ["streams", source.streams()],
   ];
   return { columns: columnsOf("list items:int4"), rows };
 }

@@ -76,6 +76,8 @@ export interface RouterSource {
   cluster(): ClusterState | null;
   listeners(): readonly ListenerView[];
   sessions(): Iterable<SessionView>;
+  /** Connections of the path `stream`: passed through, not looked into, in no list. */
+  streams(): number;
   traffic(node: NodeName): NodeTraffic;
   routingTimes(): RoutingTimes;
   /** Every router that is heard, this one too. */

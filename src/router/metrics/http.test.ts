@@ -60,6 +60,7 @@ it("counts sessions by listener and state, and what pins them", async () => {
   expect(Object.fromEntries(await scrape())).toMatchObject({
     pgherd_router_healthy: 1,
     pgherd_router_token: 12,
+    pgherd_router_streams: 4,
     pgherd_router_topology_age_seconds: 0.12,
     'pgherd_router_sessions{listener="primary",state="held"}': 1,
     'pgherd_router_sessions{listener="primary",state="idle"}': 1,

@@ -78,6 +78,9 @@ function sessionMetrics(source: RouterSource): readonly Metric[] {
         [...counts].map(([state, value]) => labelled({ listener, state }, value)),
       ),
     ),
+    gauge("streams", "Connections of the path `stream`: passed through without looking into them.", [
+      { value: source.streams() },
+    ]),
     gauge(
       "pinned_sessions",
       "Sessions that a move would cut, by the reason.",

@@ -31,6 +31,8 @@ export interface RouterStatus {
     readonly counters: Readonly<ListenerCounters>;
   }[];
   readonly sessions: { readonly total: number; readonly by_state: Readonly<Record<string, number>> };
+  /** Connections of the path `stream`. */
+  readonly streams: number;
   /** Sessions that a move would cut, by reason. */
   readonly pinned: Readonly<Record<string, number>>;
   readonly gate: { readonly phase: string; readonly from: string; readonly to: string } | null;
@@ -70,6 +72,7 @@ export function routerStatus(source: RouterSource): RouterStatus {
     })),
     listeners: source.listeners(),
     sessions: { total, by_state: byState },
+    streams: source.streams(),
     pinned,
     gate:
       topology.gate === null
