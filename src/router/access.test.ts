@@ -1,18 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { accessRule as rule } from "../../test/support/router-front.ts";
 import type { AccessRule } from "../config/router-config.ts";
 import { accessOf, type AccessRequest } from "./access.ts";
-
-function rule(over: Partial<AccessRule>): AccessRule {
-  return {
-    databases: ["all"],
-    users: ["all"],
-    addresses: ["all"],
-    tls: "any",
-    method: "scram-sha-256",
-    map: null,
-    ...over,
-  };
-}
 
 function request(over: Partial<AccessRequest> = {}): AccessRequest {
   return {

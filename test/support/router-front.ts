@@ -1,7 +1,5 @@
-import { connect, type Socket } from "node:net";
-import type { ListenerSettings, RouterSettings } from "../../src/config/router-config.ts";
+import type { AccessRule, ListenerSettings, RouterSettings } from "../../src/config/router-config.ts";
 import { authenticationOk, backendKeyData, readyForQuery } from "../../src/pgwire/encode.ts";
-import { MessageReader, type WireMessage } from "../../src/pgwire/message-reader.ts";
 import { fromClient, transactionState } from "../../src/pgwire/message-types.ts";
 import type { AdmittedClient } from "../../src/router/client.ts";
 import { type Fronts, type FrontsOptions, openFronts } from "../../src/router/fronts.ts";
@@ -11,7 +9,29 @@ import type { ListenerCounters } from "../../src/router/sessions.ts";
 import type { Topology, TopologyFeed } from "../../src/router/topology.ts";
 import { systemClock } from "../../src/system/clock.ts";
 import { systemTimers } from "../../src/system/timers.ts";
+import { RawClient } from "./raw-client.ts";
 import { noCounters, routerPicture, routerSettings } from "./router-source.ts";
+
+/** A rule that fits everybody, with SCRAM, as far as it is not changed. */
+export function accessRule(over: Partial<AccessRule>): AccessRule {
+  return {
+    databases: ["all"],
+    users: ["all"],
+    addresses: ["all"],
+    tls: "any",
+    method: "scram-sha-256",
+    map: null,
+    ...over,
+  };
+}
+
+/** A listener for the primary on a free port of 127.0.0.1, without TLS. */
+export function routerListener(name: string, over: Partial<ListenerSettings> = {}): ListenerSettings {
+  const [first] = routerSettings.listeners;
+  if (first === undefined) throw new Error("the settings of tests have no listener");
+  const tls = { mode: "disable", certFile: null, keyFile: null, clientCaFile: null } as const;
+  return { ...first, name, listen: "127.0.0.1", port: 0, tls, ...over };
+}
 
 /** A feed that a test moves by hand. */
 export class HandFeed implements TopologyFeed {
@@ -144,66 +164,31 @@ function letIn(client: AdmittedClient): void {
   socket.resume();
 }
 
-/** A client that speaks by hand. */
-export class RawClient {
-  readonly socket: Socket;
-  readonly #reader = new MessageReader();
-  #bytes = Buffer.alloc(0);
-  #closed = false;
-  #wake: () => void = () => undefined;
+/** The fronts and clients of one test file. */
+export class FrontBench {
+  readonly #opened: TestFronts[] = [];
+  readonly #clients: RawClient[] = [];
+  readonly #usual: TestFrontOptions;
 
-  constructor(socket: Socket) {
-    this.socket = socket;
-    socket.on("data", (chunk) => {
-      this.#bytes = Buffer.concat([this.#bytes, chunk]);
-      this.#wake();
-    });
-    socket.on("error", () => undefined);
-    socket.on("close", () => {
-      this.#closed = true;
-      this.#wake();
-    });
+  constructor(usual: TestFrontOptions) {
+    this.#usual = usual;
   }
 
-  static async connect(port: number): Promise<RawClient> {
-    const socket = connect({ port, host: "127.0.0.1", noDelay: true });
-    const client = new RawClient(socket);
-    await new Promise<void>((resolve, reject) => {
-      socket.once("connect", resolve);
-      socket.once("error", reject);
-    });
+  async front(options: TestFrontOptions = {}): Promise<TestFronts> {
+    const made = await testFronts({ ...this.#usual, ...options });
+    this.#opened.push(made);
+    return made;
+  }
+
+  async connect(made: TestFronts, port = made.port("primary")): Promise<RawClient> {
+    const client = await RawClient.connect(port);
+    this.#clients.push(client);
     return client;
   }
 
-  send(...packets: readonly Buffer[]): void {
-    this.socket.write(Buffer.concat(packets));
-  }
-
-  /** The next bytes, exactly so many. */
-  async bytes(count: number): Promise<Buffer> {
-    while (this.#bytes.length < count) await this.#more();
-    const taken = this.#bytes.subarray(0, count);
-    this.#bytes = this.#bytes.subarray(count);
-    return taken;
-  }
-
-  async message(): Promise<WireMessage> {
-    for (;;) {
-      this.#reader.push(this.#bytes);
-      this.#bytes = Buffer.alloc(0);
-      const message = this.#reader.next();
-      if (message !== null) return message;
-      await this.#more();
-    }
-  }
-
-  /** Resolves when the router has ended the connection; what it said before is left to be read. */
-  async closed(): Promise<void> {
-    while (!this.#closed) await new Promise<void>((resolve) => (this.#wake = resolve));
-  }
-
-  async #more(): Promise<void> {
-    if (this.#closed) throw new Error("the router ended the connection");
-    await new Promise<void>((resolve) => (this.#wake = resolve));
+  /** Ends everything; call it after each test. */
+  async clear(): Promise<void> {
+    for (const client of this.#clients.splice(0)) client.socket.destroy();
+    for (const { fronts } of this.#opened.splice(0)) await fronts.close();
   }
 }
