@@ -66,6 +66,11 @@ export class SqlLexer {
     return this.#found(token.symbol, sql[from] ?? "");
   }
 
+  /** Where the token ends. */
+  get end(): number {
+    return this.#at;
+  }
+
   isWord(text: string): boolean {
     return this.kind === token.word && this.text === text;
   }

@@ -84,7 +84,7 @@ function earlySteps(state: CarriedState): Step[] {
   const others = settings.filter(([name]) => name !== "client_encoding");
   if (others.length > 0) steps.push(settingStep("the session's parameters", others));
   for (const [name, text] of snapshot?.prepared ?? []) {
-    const single = singlePrepare(text);
+    const single = singlePrepare(text, name);
     steps.push({
       what: `the prepared statement ${name}`,
       messages: single === null ? [] : run(latin1(single)),
