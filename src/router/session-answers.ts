@@ -7,7 +7,7 @@ import type { PinReason } from "./sessions.ts";
 // success.
 
 /** Retryable: the transaction was rolled back as a whole, and may simply be run again. */
-export const lostTransaction: ServerMessage = {
+const lostTransaction: ServerMessage = {
   severity: "ERROR",
   code: "40001",
   message: "the transaction was rolled back because the primary changed",
@@ -44,7 +44,7 @@ const cancelled: ServerMessage = {
 export const cancelledError = errorResponse(cancelled);
 
 export const readyIdle = readyForQuery(transactionState.idle);
-export const readyFailed = readyForQuery(transactionState.failed);
+const readyFailed = readyForQuery(transactionState.failed);
 const lostTransactionError = errorResponse(lostTransaction);
 const unknownOutcomeError = errorResponse(unknownOutcome);
 
@@ -61,13 +61,22 @@ export interface Farewell {
 
 /** Works out what a client is told whose server is gone, from the books as they stand. */
 export function farewell(books: Books, outcome: Outcome): Farewell {
-  const { idle, failed } = transactionState;
+  const { idle, open, failed } = transactionState;
   if (outcome === "nothing")
     return {
       bytes: Buffer.alloc(0),
       owed: books.status === transactionState.open,
       discard: false,
       status: books.status === idle ? idle : failed,
+    };
+  if (books.begins !== null)
+    // A BEGIN that fails on a connection that lives is something drivers do not reckon with: the transaction begins, and is
+    // gone by the client's next message, as it would be had the server lived a moment longer.
+    return {
+      bytes: Buffer.concat([commandComplete(books.begins), readyBytes(open)]),
+      owed: true,
+      discard: false,
+      status: failed,
     };
   const status = outcome === "unknown" || books.status === idle ? idle : failed;
   const error = outcome === "unknown" ? unknownOutcomeError : lostTransactionError;

@@ -7,7 +7,7 @@ import { WireClient } from "../support/wire-client.ts";
 
 const set = postgresSet("rw");
 let pair: RouterPair;
-let clients: WireClient[] = [];
+const clients: WireClient[] = [];
 
 beforeAll(async () => {
   pair = await routerPair(set);
