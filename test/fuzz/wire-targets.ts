@@ -86,7 +86,7 @@ const messages = [
 ];
 
 /** Reads a stream of whole messages in the given pieces. */
-function gather(pieces: readonly Buffer[]): unknown {
+function gather(pieces: readonly Buffer[]): { readonly seen: readonly string[]; readonly end: unknown } {
   const reader = new MessageReader(1_000_000);
   const seen: string[] = [];
   const end = outcome(() => {
@@ -109,6 +109,8 @@ export const frames: Target = {
   run: (input, rng) => {
     const whole = gather([input]);
     deepStrictEqual(gather(cut(rng, input)), whole);
+    if (whole.end !== null && typeof whole.end === "object" && "malformed" in whole.end)
+      throw new MalformedMessage("stream", "refused");
   },
 };
 
