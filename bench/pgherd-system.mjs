@@ -158,7 +158,11 @@ export async function startPgherd({ dir, ttl, signal, set = [], count = 3, route
   return {
     ...system,
     /** The same cluster for a client that knows the router's address alone. */
-    behindRouter: { ...system, name: behindRouterName, client, keepLogs: nothing, down: nothing },
+    behindRouter: {
+      ...{ ...system, name: behindRouterName, client, keepLogs: nothing, down: nothing },
+      /** Clients may go through a move without an error. */
+      carries: true,
+    },
   };
 }
 
