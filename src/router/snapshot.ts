@@ -66,10 +66,9 @@ union all select 'channel', c, null from pg_catalog.pg_listening_channels() c
 union all select 'lock', pg_catalog.concat_ws(' ', l.classid, l.objid, l.objsubid), l.mode from pg_catalog.pg_locks l
   where l.locktype ${equals} 'advisory' and l.pid ${equals} pg_catalog.pg_backend_pid() and l.granted
 union all (select 'cursor', null, null from pg_catalog.pg_cursors c where c.is_holdable limit 1)
-union all (select 'temporary', null, null where exists (
-    select from pg_catalog.pg_class c where c.relnamespace ${equals} pg_catalog.pg_my_temp_schema())
-  or exists (select from pg_catalog.pg_proc p where p.pronamespace ${equals} pg_catalog.pg_my_temp_schema())
-  or exists (select from pg_catalog.pg_type t where t.typnamespace ${equals} pg_catalog.pg_my_temp_schema()))`;
+union all (select 'temporary', null, null from pg_catalog.pg_depend d
+  where d.refclassid ${equals} 'pg_catalog.pg_namespace'::pg_catalog.regclass
+  and d.refobjid ${equals} pg_catalog.pg_my_temp_schema() limit 1)`;
 
 /** The statement is prepared under a name of our own and closed again: the client's unnamed statement stays. */
 function asking(
