@@ -73,7 +73,7 @@ export function farewell(books: Books, outcome: Outcome): Farewell {
     // A BEGIN that fails on a connection that lives is something drivers do not reckon with: the transaction begins, and is
     // gone by the client's next message, as it would be had the server lived a moment longer.
     return {
-      bytes: Buffer.concat([commandComplete(books.begins), readyBytes(open)]),
+      bytes: Buffer.concat([commandComplete(books.begins), readyForQuery(open)]),
       owed: true,
       discard: false,
       status: failed,

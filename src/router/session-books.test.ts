@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import * as encode from "../pgwire/encode.ts";
 import { fromServer, transactionState } from "../pgwire/message-types.ts";
+import { farewell } from "./session-answers.ts";
 import { Books } from "./session-books.ts";
 import { ClientStream } from "./session-client-stream.ts";
 
@@ -159,6 +160,33 @@ describe("what became of work whose server is gone", () => {
     talk.books.copyBegins(fromServer.copyIn);
     expect(outcome(talk)).toBe("aborted");
     expect(outcome(talk.says(copyDone))).toBe("unknown");
+  });
+
+  it.each([
+    ["begin", "BEGIN"],
+    ["BEGIN ISOLATION LEVEL SERIALIZABLE;", "BEGIN"],
+    ["start transaction read only", "START TRANSACTION"],
+  ])("%s alone in flight begins all the same, and is lost at the next message", (sql, tag) => {
+    const { books } = new Talk().asks(sql);
+    expect(farewell(books, books.outcome(false))).toEqual({
+      bytes: Buffer.concat([encode.commandComplete(tag), encode.readyForQuery(open)]),
+      ...{ owed: true, discard: false, status: failed },
+    });
+  });
+
+  it.each<[string, Talk]>([
+    ["inside a transaction", new Talk().asks("begin").ready(open).asks("begin")],
+    ["with another request behind it", new Talk().asks("begin").asks("select 1")],
+    ["with a batch behind it", new Talk().asks("begin").says(encode.parse("", "select 1"))],
+    ["with another statement in its text", new Talk().asks("begin; select 1")],
+  ])("a BEGIN %s is answered with an error", (_what, { books }) => {
+    expect(farewell(books, books.outcome(false)).owed).toBe(false);
+  });
+
+  it("a BEGIN of whose answer the client has a part is not answered twice", () => {
+    const { books } = new Talk().asks("begin");
+    books.statementOver();
+    expect(books.begins).toBeNull();
   });
 
   it("on a standby nothing can have become durable", () => {

@@ -52,6 +52,8 @@ export class Books {
   #copyEnded = false;
   /** What the unnamed portal's statement does. */
   #portal = 0;
+  /** The tag of a BEGIN that was sent alone and has no answer yet. */
+  #begins: "BEGIN" | "START TRANSACTION" | null = null;
 
   constructor() {
     this.awaited = new Awaited((code, answered) => {
@@ -73,6 +75,11 @@ export class Books {
   /** Nothing is in flight, whatever the transaction. */
   get quiet(): boolean {
     return this.awaited.replies === 0 && !this.extended && this.copy === "none";
+  }
+
+  /** All that is in flight is one BEGIN, of which this is the tag; null = something else is, or nothing. */
+  get begins(): "BEGIN" | "START TRANSACTION" | null {
+    return this.awaited.replies === 1 && !this.extended ? this.#begins : null;
   }
 
   /** Settings with a dot the client may have set. */
@@ -161,9 +168,10 @@ export class Books {
     } else this.copy = type === fromServer.copyOut ? "out" : "both";
   }
 
-  /** CommandComplete or ErrorResponse: a copy is over. */
+  /** CommandComplete or ErrorResponse: a copy is over, a BEGIN has its answer. */
   statementOver(): void {
     this.copy = "none";
+    this.#begins = null;
   }
 
   /** A session on a new server begins: nothing is in flight. @param status what the new server's transaction is */
@@ -181,11 +189,14 @@ export class Books {
   }
 
   #query(sql: string | null): void {
+    const alone = this.atRest;
+    this.#begins = null;
     this.awaited.push(awaited.query);
     this.statements.dropUnnamed();
     if (sql === null) this.#runs(does.touchSession | does.commit, null);
     else {
       const facts = scanStatement(sql, this.plainStrings);
+      if (facts.onlyBegins && alone) this.#begins = /\bstart\b/i.test(sql) ? "START TRANSACTION" : "BEGIN";
       this.#runs(this.#doing(facts), facts);
     }
   }
