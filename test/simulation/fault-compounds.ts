@@ -37,6 +37,23 @@ export const compounds = {
     nextTo(world, node).postgres.killAll();
     return undo;
   },
+  /** The members lose the leader for about as long as they wait, and one of them sees the others' promises late. */
+  "lost for a moment, one hears late": (world, node, plan) => {
+    const { engine, traits } = world;
+    const undoLate = late(world, storePlace, nextTo(world, node).name, 100 * 15 ** plan.detail);
+    const others = world.nodes.map(({ name }) => name);
+    const undo = isolate(world, node, others, "both");
+    let over = false;
+    const once = (): void => {
+      if (!over) undo();
+      over = true;
+    };
+    engine.after(traits.suspectMs * (1 + second(plan.detail)) + 400, once);
+    return () => {
+      once();
+      undoLate();
+    };
+  },
   /** Some nodes see each other, the others see each other and the store; clients see all. */
   split: (world, node, plan) => {
     const bits = Math.floor(second(plan.detail) * 32);

@@ -160,6 +160,7 @@ export const odds: Readonly<Record<FaultKind, readonly [number, number, number]>
   "late answers": [2, 1000, 15_000],
   "late requests": [1, 1000, 15_000],
   "late requests, standby killed": [1, 1000, 15_000],
+  "lost for a moment, one hears late": [2, 2000, 12_000],
   split: [3, 300, 25_000],
   "two hosts at once": [3, 2000, 30_000],
   "killed one after the other": [3, 3000, 20_000],

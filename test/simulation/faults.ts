@@ -75,6 +75,7 @@ const scenarios: Readonly<Record<string, readonly FaultKind[]>> = {
     "cut off",
     "split",
     "freeze host",
+    "lost for a moment, one hears late",
     "late answers",
     "killed after a promise",
     "bad links",
@@ -90,6 +91,7 @@ const scenarios: Readonly<Record<string, readonly FaultKind[]>> = {
     "power loss",
     "bad links",
   ],
+  settings: ["change settings", "kill receiver", "restart", "bad links"],
   moves: [
     "switchover",
     "restart",
