@@ -7,24 +7,32 @@ import { makeTempDir, killProcessesUnder, waitFor, type TestProcess } from "./pr
 
 const program = join(import.meta.dirname, "../../bin/pgherd");
 const nodes = ["db1", "db2"] as const;
-/** Holds the store and the clients. */
+/** Holds the store. */
 const elsewhere = "far";
+/** Holds clients. */
+const application = "app";
 
-/** Two database hosts with agents and routers, and a third with the store and the clients, each with a network of its own. */
+/** Two database hosts with agents, one with the store, and one for clients, each with a network of its own. Routers where told. */
 export interface HostCluster {
   readonly hosts: TestHosts;
   readonly dir: string;
-  /** Where neither a database nor a router is. */
+  /** The host of the store. */
   readonly far: string;
+  /** A host with nothing on it. */
+  readonly app: string;
   /** The node that is primary, by what PostgreSQL says. */
   leader(): Promise<string>;
   /** One statement over TCP from a host. @throws Error with what psql said */
   sql(from: string, address: string, port: number, text: string): Promise<string>;
-  /** Starts a router on a host with these keys beside the usual ones. */
-  startRouter(host: string, keys: Readonly<Record<string, unknown>>): Promise<TestProcess>;
-  /** SIGKILL for everything on a host. */
-  powerOff(host: string): Promise<void>;
-  /** The environment and arguments with which psql and drivers log in. */
+  /** Starts a router on a host with these keys beside the usual ones. @throws Error with what it said when it ends instead */
+  startRouter(
+    host: string,
+    keys: Readonly<Record<string, unknown>>,
+    as?: "root" | "user",
+  ): Promise<TestProcess>;
+  /** The program. */
+  readonly psql: string;
+  /** The environment with which psql and drivers log in. */
   readonly login: Readonly<Record<string, string>>;
   remove(): Promise<void>;
 }
@@ -32,7 +40,7 @@ export interface HostCluster {
 /** Makes the hosts, starts etcd and both agents, and waits until the second streams from the first. */
 export async function makeHostCluster(): Promise<HostCluster> {
   const temp = makeTempDir("hosts");
-  const hosts = await makeHosts([...nodes, elsewhere]);
+  const hosts = await makeHosts([...nodes, elsewhere, application]);
   const started: TestProcess[] = [];
   const store = `http://${hosts.four(elsewhere)}:2379`;
   const etcd = hosts.start(
@@ -45,6 +53,7 @@ export async function makeHostCluster(): Promise<HostCluster> {
   );
   started.push(etcd);
   const dcs = { etcd: [`${hosts.four(elsewhere)}:2379`] };
+  let routersStarted = 0;
   const placeOf = (host: string): string => join(temp.path, host);
   const startAgent = (node: string): void => {
     const place = placeOf(node);
@@ -53,7 +62,7 @@ export async function makeHostCluster(): Promise<HostCluster> {
     const content = {
       cluster: "hosts",
       node,
-      address: hosts.four(node),
+      address: node,
       data_dir: join(place, "data"),
       bin_dir: binDir,
       dcs,
@@ -116,6 +125,8 @@ export async function makeHostCluster(): Promise<HostCluster> {
     hosts,
     dir: temp.path,
     far: elsewhere,
+    app: application,
+    psql: join(binDir, "psql"),
     login,
     sql,
     leader: () =>
@@ -131,22 +142,23 @@ export async function makeHostCluster(): Promise<HostCluster> {
         },
         { timeoutMs: 30_000, what: "a primary answers" },
       ),
-    async startRouter(host, keys) {
+    async startRouter(host, keys, as = "root") {
       const place = placeOf(host);
       mkdirSync(place, { recursive: true });
       const file = join(place, "router.yml");
       const content = {
         cluster: "hosts",
         router: `router-${host}`,
-        address: hosts.four(host),
+        address: host,
         state_dir: join(place, "router"),
         dcs,
         ...keys,
       };
       writeFileSync(file, stringify(content), { mode: 0o600 });
       const argv = [process.execPath, program, "router", "--config", file];
-      const logFile = join(temp.path, `${host}-router.log`);
-      const router = hosts.start(host, argv, { logFile });
+      routersStarted += 1;
+      const logFile = join(temp.path, `${host}-router-${routersStarted}.log`);
+      const router = hosts.start(host, argv, { logFile, as });
       started.push(router);
       await Promise.race([
         waitFor(async () => (await hosts.run(host, ["ss", "-Hltn"])).stdout.includes(":9187"), {
@@ -158,17 +170,6 @@ export async function makeHostCluster(): Promise<HostCluster> {
         ),
       ]);
       return router;
-    },
-    async powerOff(host) {
-      const { stdout } = await hosts.run(host, ["ip", "netns", "pids", host]);
-      for (const pid of stdout.split("\n").filter((line) => line !== "")) {
-        try {
-          process.kill(Number(pid), "SIGKILL");
-        } catch {
-          // ended meanwhile
-        }
-      }
-      await hosts.run(host, ["ss", "-K", "-t"]);
     },
     remove,
   };

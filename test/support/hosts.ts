@@ -8,7 +8,7 @@ export interface HostResult {
   readonly stderr: string;
 }
 
-/** Hosts on one switch, made of network namespaces that belong to this user alone: no root is needed, nothing outside is touched. */
+/** Hosts on one switch that know each other by name, made of network namespaces that belong to this user alone: no root is needed, nothing outside is touched. */
 export interface TestHosts {
   /** The host's IPv4 address on the switch, `10.77.0.N`. */
   four(host: string): string;
@@ -28,8 +28,8 @@ export interface TestHosts {
   ): TestProcess;
   /** The host's cable: out = nothing passes. */
   cable(host: string, state: "in" | "out"): Promise<void>;
-  /** Whether an address is on the host's interface. */
-  hasAddress(host: string, address: string): Promise<boolean>;
+  /** Whether an address is on the interface of each of these hosts, looked at one right after the other. */
+  haveAddress(inTurn: readonly string[], address: string): Promise<boolean[]>;
   remove(): Promise<void>;
 }
 
@@ -40,7 +40,9 @@ export async function makeHosts(names: readonly string[]): Promise<TestHosts> {
   const setUp = [
     "set -e",
     "mount -t tmpfs none /run",
-    "mkdir -p /run/netns /run/sysctl",
+    "mkdir -p /run/netns",
+    `printf '%s\\n' ${[...names.flatMap((name, index) => [`'10.77.0.${index + 1} ${name}'`, `'fd77::${index + 1} ${name}'`]), "'127.0.0.1 localhost'"].join(" ")} > /run/hosts`,
+    "mount --bind /run/hosts /etc/hosts",
     "ip link set lo up",
     "ip link add br0 type bridge mcast_snooping 0",
     "ip link set br0 up",
@@ -98,9 +100,14 @@ export async function makeHosts(names: readonly string[]): Promise<TestHosts> {
       const [program, ...rest] = [...inside, "ip", "link", "set", host, state === "in" ? "up" : "down"];
       await execute([program, ...rest], {});
     },
-    hasAddress: async (host, address) => {
-      const { stdout } = await run(host, ["ip", "-o", "address", "show", "dev", "eth0"]);
-      return stdout.includes(` ${address}/`);
+    haveAddress: async (inTurn, address) => {
+      const looks = inTurn.map((host) => `ip -n ${host} -o address show dev eth0; echo ---`);
+      const [program, ...rest] = [...inside, "sh", "-c", looks.join("; ")];
+      const { stdout } = await execute([program, ...rest], {});
+      return stdout
+        .split("---\n")
+        .slice(0, inTurn.length)
+        .map((text) => text.includes(` ${address}/`));
     },
     remove: () => holder.stop(),
   };
