@@ -14,6 +14,7 @@ const routers = 1 << 11;
 /** Protocol 3.0 has room for 4 bytes; since 3.2 a client takes more. */
 const shortSecret = 4;
 const longSecret = 32;
+const randomPiece = 2_048;
 
 /** Requests one address may make at once, and how many more each second. */
 const burst = 100;
@@ -32,6 +33,7 @@ export class CancelKeys {
   readonly #clock: Clock;
   readonly #keys = new Map<number, { readonly secret: Buffer; readonly client: number }>();
   readonly #asked = new Map<string, { tokens: number; atMs: number }>();
+  #random = Buffer.alloc(0);
   #next: number;
 
   /** @param router the router's name */
@@ -47,9 +49,17 @@ export class CancelKeys {
     while (this.#keys.has(this.#next)) this.#next = (this.#next + 1) % sessions;
     const session = this.#next;
     this.#next = (this.#next + 1) % sessions;
-    const secret = randomBytes(minor >= 2 ? longSecret : shortSecret);
+    const secret = this.#secret(minor >= 2 ? longSecret : shortSecret);
     this.#keys.set(session, { secret, client });
     return { pid: this.#router * sessions + session, secret };
+  }
+
+  /** Cut from a larger piece: ten thousand keys in memory of their own would take more for the memory than for the keys. */
+  #secret(length: number): Buffer {
+    if (this.#random.length < length) this.#random = randomBytes(randomPiece);
+    const secret = this.#random.subarray(0, length);
+    this.#random = this.#random.subarray(length);
+    return secret;
   }
 
   /** The client is gone. */

@@ -1,4 +1,5 @@
 import { negotiate } from "../pgwire/startup.ts";
+import { shareParameters } from "./backend-parameters.ts";
 import type { Greeting } from "./front-greeting.ts";
 import { Refusal } from "./refusal.ts";
 
@@ -20,17 +21,18 @@ const longestName = 63;
 
 /** @throws {Refusal} the start-up message does not say what it must */
 export function claimed(greeting: Extract<Greeting, { kind: "startup" }>): Claimed {
-  const { major, minor, parameters } = greeting;
+  const { major, minor } = greeting;
+  const said = greeting.parameters;
   if (major !== 3)
     throw new Refusal(
       "0A000",
       `unsupported frontend protocol ${major}.${minor}: the router speaks 3.0 to 3.2`,
     );
-  const user = parameters.get("user") ?? "";
+  const user = said.get("user") ?? "";
   if (user === "") throw new Refusal("28000", "no PostgreSQL user name specified in startup packet");
-  const replication = replicationOf(parameters.get("replication"));
-  const named = parameters.get("database") ?? "";
-  const database = replication === "physical" ? "" : named === "" ? user : named;
+  const replication = replicationOf(said.get("replication"));
+  const named = said.get("database") ?? "";
+  const database = replication === "physical" ? "" : named || user;
   for (const [what, name] of [
     ["user", user],
     ["database", database],
@@ -45,7 +47,7 @@ export function claimed(greeting: Extract<Greeting, { kind: "startup" }>): Claim
     user,
     database,
     replication,
-    parameters: new Map([...parameters, ["user", user], ["database", named === "" ? user : named]]),
+    parameters: shareParameters(new Map([...said, ["user", user], ["database", named || user]])),
     protocolMinor: agreed.minor,
     address: greeting.address,
     answer: agreed.answer,

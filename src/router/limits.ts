@@ -93,17 +93,15 @@ export class ClientLimits {
     check(this.#listeners.get(listener.name) ?? 0, listener.clients, ` for listener "${listener.name}"`);
     check(this.#users.get(user) ?? 0, perUser, ` for role "${user}"`);
     check(this.#databases.get(database) ?? 0, perDatabase, ` for database "${database}"`);
-    this.#all += 1;
-    const counts = [
-      [this.#listeners, listener.name],
-      [this.#users, user],
-      [this.#databases, database],
-    ] as const;
-    for (const [map, key] of counts) add(map, key, 1);
-    return once(() => {
-      this.#all -= 1;
-      for (const [map, key] of counts) add(map, key, -1);
-    });
+    const { name } = listener;
+    const count = (by: number): void => {
+      this.#all += by;
+      add(this.#listeners, name, by);
+      add(this.#users, user, by);
+      add(this.#databases, database, by);
+    };
+    count(1);
+    return once(() => count(-1));
   }
 }
 

@@ -20,6 +20,7 @@ const largeWrite = 64 * 1024;
 let small = Buffer.allocUnsafeSlow(smallWrite);
 let large = Buffer.allocUnsafeSlow(largeWrite);
 
+const none = Buffer.alloc(0);
 const nothing = (): void => undefined;
 
 /** What the fast path needs of Node beyond its documented interface. */
@@ -32,6 +33,23 @@ interface SocketInside {
   server: Server | null;
 }
 
+/** Which of ours a socket of Node's belongs to: its listeners are functions that all sockets share. */
+const owner = Symbol("owner");
+type Owned = Socket & { [owner]?: NetSocket };
+
+function onData(this: Owned, chunk: Buffer): void {
+  this[owner]?.onBytes(chunk, chunk.length);
+}
+function onEnd(this: Owned): void {
+  this[owner]?.onEnd();
+}
+function onError(this: Owned, error: Error): void {
+  this[owner]?.failed(error);
+}
+function onClose(this: Owned): void {
+  this[owner]?.closed();
+}
+
 /** A socket of Node's behind the shape of the router. It can be made a TLS socket in place. */
 export class NetSocket implements WireSocket {
   onBytes: (buffer: Buffer, length: number) => void = nothing;
@@ -41,8 +59,6 @@ export class NetSocket implements WireSocket {
   encrypted = false;
   readonly remoteAddress: string;
   readonly remotePort: number;
-  readonly localAddress: string;
-  readonly localPort: number;
 
   #socket: Socket;
   #error: Error | null = null;
@@ -51,24 +67,14 @@ export class NetSocket implements WireSocket {
   /** Bytes that were read and given back: they come again before anything else. */
   #unread: Buffer | null = null;
   #unreadPlanned = false;
-  readonly #ended = (): void => this.onEnd();
-  /** The kernel did not take a write at once: its end is to be told. */
-  #left = false;
-  readonly #written = (): void => {
-    if (!this.#left || this.#socket.writableLength > 0) return;
-    this.#left = false;
-    this.onDrain();
-  };
-  readonly #failed = (error: Error): void => void (this.#error ??= error);
-  readonly #gone = (): void => this.#close();
+  /** Called when a write has gone out that the kernel did not take at once; made when it is needed first. */
+  #written: (() => void) | null = null;
 
   /** @param readsOwnBuffer the socket calls `receive` itself; otherwise its data events are taken */
   constructor(socket: Socket, readsOwnBuffer: boolean) {
     this.#socket = socket;
     this.remoteAddress = plainAddress(socket.remoteAddress);
     this.remotePort = socket.remotePort ?? 0;
-    this.localAddress = plainAddress(socket.localAddress);
-    this.localPort = socket.localPort ?? 0;
     this.#listen(socket, readsOwnBuffer);
   }
 
@@ -87,19 +93,26 @@ export class NetSocket implements WireSocket {
     if (this.#closed || socket.writableEnded) return true;
     // Only what nobody else may overwrite is handed over: the kernel may take it later than this call.
     if (this.encrypted || length > largeWrite || socket.writableLength > 0) {
-      const more = socket.write(Buffer.from(buffer.subarray(offset, offset + length)), this.#written);
-      this.#left = socket.writableLength > 0;
-      return more;
+      return socket.write(Buffer.from(buffer.subarray(offset, offset + length)), this.#whenWritten());
     }
     const carrier = length > smallWrite ? large : small;
     buffer.copy(carrier, 0, offset, offset + length);
-    const more = socket.write(carrier.subarray(0, length), this.#written);
+    const more = socket.write(carrier.subarray(0, length));
     if (socket.writableLength > 0) {
-      this.#left = true;
+      // Nothing more, only to be told when what came before has gone out.
+      socket.write(none, this.#whenWritten());
       if (carrier === small) small = Buffer.allocUnsafeSlow(smallWrite);
       else large = Buffer.allocUnsafeSlow(largeWrite);
     }
     return more;
+  }
+
+  get localAddress(): string {
+    return plainAddress(this.#socket.localAddress);
+  }
+
+  get localPort(): number {
+    return this.#socket.localPort ?? 0;
   }
 
   get queued(): number {
@@ -145,32 +158,44 @@ export class NetSocket implements WireSocket {
     if (this.#unread !== null) plain.unshift(this.#unread);
     this.#unread = null;
     // From here on the TLS layer reads; what it is told of the end of the connection comes from itself.
-    plain.off("end", this.#ended);
-    this.#left = false;
+    plain.off("end", onEnd);
     const secured = await upgrade(plain).catch((thrown: unknown) => {
       plain.destroy();
       throw thrown;
     });
-    plain.off("close", this.#gone);
+    plain.off("close", onClose);
     this.#socket = secured;
     this.encrypted = true;
     this.#listen(secured, false);
-    if (secured.destroyed) queueMicrotask(() => this.#close());
+    if (secured.destroyed) queueMicrotask(() => this.closed());
     return secured;
   }
 
   #listen(socket: Socket, readsOwnBuffer: boolean): void {
+    (socket as Owned)[owner] = this;
     socket.pause();
-    if (!readsOwnBuffer) socket.on("data", (chunk: Buffer) => this.onBytes(chunk, chunk.length));
-    socket.on("end", this.#ended);
-    socket.on("error", this.#failed);
-    socket.on("close", this.#gone);
+    if (!readsOwnBuffer) socket.on("data", onData);
+    socket.on("end", onEnd);
+    socket.on("error", onError);
+    socket.on("close", onClose);
   }
 
-  #close(): void {
+  /** For the socket's listeners. */
+  failed(error: Error): void {
+    this.#error ??= error;
+  }
+
+  /** For the socket's listeners. */
+  closed(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.onClose(this.#error);
+  }
+
+  #whenWritten(): () => void {
+    return (this.#written ??= () => {
+      if (this.#socket.writableLength === 0) this.onDrain();
+    });
   }
 
   #planUnread(): void {
