@@ -33,7 +33,7 @@ const usage = "usage: pgherd router --config ROUTER.yml\n";
 export async function routerMain(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
-    options: { config: { type: "string" }, help: { type: "boolean" } },
+    options: { config: { type: "string", short: "c" }, help: { type: "boolean" } },
     strict: false,
   });
   const file = values["config"];

@@ -19,9 +19,9 @@ switch (command) {
     break;
   }
   case "router": {
-    // `pgherd router --config FILE` is the daemon; the words after it are commands of the operator.
+    // `pgherd router --config FILE` is the daemon; `pgherd router status` and the like are commands of the operator.
     const words = process.argv.slice(3);
-    if (words.some((word) => word === "--config" || word.startsWith("--config="))) {
+    if (words[0]?.startsWith("-c") === true || words[0]?.startsWith("--config") === true) {
       const { routerMain } = await import("./main-router.ts");
       process.exitCode = await routerMain(words);
       break;

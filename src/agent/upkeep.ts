@@ -9,6 +9,8 @@ import { postgresSettings } from "./postgres-settings.ts";
 import { openStaleGate } from "./router-gate.ts";
 
 const everyMs = 5000;
+/** A router that died is called out for so long. */
+const routerForgottenMs = 24 * 3_600_000;
 /** A copy that has streamed for this long is proven. */
 const provenAfterMs = 60_000;
 
@@ -105,18 +107,27 @@ export class Upkeep {
     this.#forgotten = true;
   }
 
-  /** Outside tools take a member key for a living node: the leader removes those of nodes that are not heard any more. */
+  /**
+   * Outside tools take a member key for a living node: the leader removes those of nodes that are not heard any more; and the
+   * records of routers that were not stopped in order and did not come back.
+   */
   async #forgetAway(): Promise<void> {
     const { mirror, options, settings, clock, dcs } = this.#context;
     const now = clock.now();
+    const routers = [...(mirror.state?.routers.keys() ?? [])].filter(
+      (router) => mirror.routerHeardMs(router, now) > routerForgottenMs,
+    );
     const gone = [...(mirror.state?.nodes.keys() ?? [])].filter(
       (node) =>
         node !== options.node &&
         mirror.heardMs(node, now) > awayAfterMs(settings().ttlMs) * 2 &&
         mirror.entry(keys.member(node)) !== undefined,
     );
-    if (gone.length === 0) return;
-    const writes = gone.map((node) => ({ key: keys.member(node), value: null }));
+    if (gone.length === 0 && routers.length === 0) return;
+    const writes = [
+      ...gone.map((node) => keys.member(node)),
+      ...routers.map((name) => keys.router(name)),
+    ].map((key) => ({ key, value: null }));
     await dcs.transact({ checks: [], writes }, dcsTimeoutMs(settings().ttlMs));
   }
 

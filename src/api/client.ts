@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import type { z } from "zod";
 import type {
   MoveInput,
   MovePlan,
@@ -13,6 +14,7 @@ import type { ClusterStatus } from "../cluster/status.ts";
 import { Fault } from "../values/fault.ts";
 import type { Secret } from "../values/secret.ts";
 import { askOnce, type Question } from "./client-request.ts";
+import type { routers as routersShape, routingBody } from "./v1/schemas.ts";
 import { fromWire, type HistoryLine, type NodePicture } from "./wire.ts";
 
 /** Whom to ask, and with what. */
@@ -65,7 +67,14 @@ export interface ApiClient {
     readonly dryRun: boolean;
   }): Promise<{ readonly source: string }>;
   removeNode(name: string, options: { readonly dryRun: boolean }): Promise<void>;
+  routers(): Promise<RoutersReport>;
+  /** Orders something of all routers. */
+  orderRouting(order: z.input<typeof routingBody>): Promise<RoutersReport["orders"]>;
 }
+
+/** The routers as `GET /v1/routers` tells of them. */
+export type RoutersReport = z.output<typeof routersShape>;
+export type RouterReport = RoutersReport["routers"][number];
 
 /** How long past its own limit a request that waits for work may take to answer. */
 const graceMs = 5000;
@@ -121,6 +130,8 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
       return { changed: reply.changed, pendingRestart: reply.pending_restart };
     },
     reinit: (input) => write("POST", "/v1/reinit", { from_leader: input.fromLeader, dry_run: input.dryRun }),
+    routers: () => read("/v1/routers"),
+    orderRouting: (order) => write("POST", "/v1/routing", order),
     removeNode: async (name, { dryRun }) => {
       await ask("DELETE", `/v1/nodes/${encodeURIComponent(name)}?dry_run=${dryRun}`);
     },

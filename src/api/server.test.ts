@@ -48,9 +48,7 @@ describe("without credentials", () => {
   it("everything else can be read", async () => {
     const readable = [...v1Routes, ...patroniRoutes].filter(
       (route) =>
-        route.method === "GET" &&
-        route.path !== "/v1/stream" &&
-        !("guarded" in route && route.guarded),
+        route.method === "GET" && route.path !== "/v1/stream" && !("guarded" in route && route.guarded),
     );
     for (const route of readable) {
       const reply = await ask(base, "GET", route.path);

@@ -31,6 +31,7 @@ const plan = {
   to: "db2" as NodeName,
   checks: [{ name: "streams", ok: true, detail: "yes" }],
   steps: ["stop db1", "promote db2"],
+  sessions: null,
 };
 const moved = {
   id: null,

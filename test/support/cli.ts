@@ -1,4 +1,4 @@
-import type { ClusterStatus, NodeStatus } from "../../src/cluster/status.ts";
+import type { ClusterStatus, NodeStatus, RouterLine } from "../../src/cluster/status.ts";
 import type { ApiClient } from "../../src/api/client.ts";
 import type { NodePicture } from "../../src/api/wire.ts";
 import type { Connect } from "../../src/cli/context.ts";
@@ -82,6 +82,26 @@ export function clusterStatus(over: Partial<ClusterStatus> = {}): ClusterStatus 
     scheduled_switchover: null,
     nodes: [leaderStatus("db1"), nodeStatus("db2"), nodeStatus("db3")],
     routers: [],
+    ...over,
+  };
+}
+
+/** A router that serves. */
+export function routerLine(name: string, over: Partial<RouterLine> = {}): RouterLine {
+  return {
+    name,
+    host: "10.0.0.20",
+    state: "serving",
+    listeners: [
+      { name: "primary", target: "primary", address: "10.0.0.20", port: 5000, path: "session" },
+      { name: "standby", target: "standby", address: "10.0.0.20", port: 5001, path: "session" },
+    ],
+    sessions: 214,
+    pinned: 0,
+    detached: [],
+    api_url: "http://10.0.0.20:9187",
+    version: "0.1.0",
+    heard_s: 0.8,
     ...over,
   };
 }

@@ -5,6 +5,7 @@ import type { ClusterStatus } from "../../cluster/status.ts";
 import { toFault } from "../../values/fault.ts";
 import type { CommandContext } from "../context.ts";
 import { clockOffsetMs } from "../doctor/clock-offset.ts";
+import { closedOf } from "../doctor/listeners.ts";
 import { clusterFindings, type ClusterFacts } from "../doctor/cluster-findings.ts";
 import { dcsFindings } from "../doctor/dcs-findings.ts";
 import { failure, findingLines, ok, type Finding } from "../doctor/finding.ts";
@@ -79,7 +80,7 @@ async function gather(
   location: ClusterLocation,
   status: ClusterStatus,
 ): Promise<ClusterFacts> {
-  const [pictures, reaches, offsets] = await Promise.all([
+  const [pictures, reaches, offsets, closedListeners] = await Promise.all([
     askNodes(context, status.nodes, (agent) => agent.node()),
     askNodes(context, status.nodes, (agent) => agent.reachability()),
     Promise.all(
@@ -87,6 +88,7 @@ async function gather(
         async (node) => [node.name, await clockOffsetMs(node.api_url, location.caFile, context.io)] as const,
       ),
     ),
+    closedOf(status.routers, context.io.timers),
   ]);
   const settings = await (await context.reader()).settings();
   return {
@@ -95,6 +97,7 @@ async function gather(
     silent: pictures.silent,
     reach: [...reaches.answers.values()].flat(),
     clockOffsets: new Map(offsets),
+    closedListeners,
     settings: settings.effective,
     writes: await tryWrite(context, location),
   };

@@ -1,11 +1,14 @@
-import type { MoveInput } from "../../agent/service.ts";
+import type { MoveInput, MovePlan } from "../../agent/service.ts";
 import { Fault } from "../../values/fault.ts";
 import type { ApiClient } from "../../api/client.ts";
 import { declined, type ChangeFlags, type CommandContext } from "../context.ts";
 import { exitCodes } from "../exit-code.ts";
 import { change, CommandFailure, isFaultCode } from "../failure.ts";
 import { moveOutcomeText, movePlanLines, stepLines } from "../render/move.ts";
+import { sessionsMoved, showSteps } from "../move-watch.ts";
 import { dateTimeText } from "../render/quantity.ts";
+import { cutWarning, movedText } from "../render/routers.ts";
+import { wrapTo } from "../render/width.ts";
 
 interface MoveFlags extends ChangeFlags {
   readonly timeout: number;
@@ -82,11 +85,13 @@ async function move(
   }
   const failed = plan.checks.filter((check) => !check.ok);
   if (failed.length > 0) context.note(movePlanLines(plan, context.look()));
-  const answer = await declined(context, question(input, plan.from, plan.to), options);
+  const answer = await declined(context, question(input, plan), options);
   if (answer !== null) return answer;
   const verb = input.scheduledAt === null ? "Runs:" : "Will run:";
   context.note(stepLines(plan.steps, context.look()).map((line) => line.replace("Would run:", verb)));
-  const outcome = await change(() => client.move(input, options.timeout), "see pgherd status");
+  const moving = change(() => client.move(input, options.timeout), "see pgherd status");
+  if (input.scheduledAt === null) await showSteps(context, client, plan, moving);
+  const outcome = await moving;
   if (outcome.code !== null && !outcome.done) {
     const code = isFaultCode(outcome.code) ? outcome.code : "SWITCHOVER_FAILED";
     throw new CommandFailure(new Fault(code, outcome.message, { hint: "See pgherd explain." }), {
@@ -98,18 +103,22 @@ async function move(
     context.result(outcome, [`The switchover ${plan.from ?? "?"} -> ${plan.to} is scheduled for ${when}.`]);
     return undefined;
   }
-  context.result(outcome, [
-    moveOutcomeText(outcome, outcome.done ? await newTimeline(context, client, before) : null),
+  const timeline = outcome.done ? await newTimeline(context, client, before) : null;
+  const moved = outcome.done ? await sessionsMoved(context, client, plan, outcome.id) : null;
+  const text = moveOutcomeText(outcome, timeline);
+  context.result(moved === null ? outcome : { ...outcome, sessions: moved }, [
+    ...wrapTo(moved === null ? text : `${text} ${movedText(moved)}`, context.look().width),
   ]);
   return undefined;
 }
 
-function question(input: MoveInput, from: string | null, to: string): string {
+function question(input: MoveInput, plan: MovePlan): string {
+  const { from, to } = plan;
   const when = input.scheduledAt === null ? "" : ` at ${dateTimeText(input.scheduledAt, "local")}`;
   const loss = input.acceptLoss ? " Commits may be lost." : "";
   return from === null
     ? `Make ${to} primary${when}?${loss}`
-    : `Move the primary from ${from} to ${to}${when}?${loss}`;
+    : `Move the primary from ${from} to ${to}${when}?${loss}${cutWarning(plan)}`;
 }
 
 /** The new leader tells its timeline with its next record; null when it does not soon: the move itself is done. */

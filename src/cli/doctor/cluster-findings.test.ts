@@ -5,6 +5,7 @@ import {
   nodePicture,
   nodeStatus,
   plainLook,
+  routerLine,
 } from "../../../test/support/cli.ts";
 import type { NodeName } from "../../values/names.ts";
 import { clusterFindings, type ClusterFacts } from "./cluster-findings.ts";
@@ -20,6 +21,7 @@ function facts(over: Partial<ClusterFacts> = {}): ClusterFacts {
       { from: "db1" as NodeName, to: "db2" as NodeName, channel: "api", ok: true, ms: 1, problem: null },
     ],
     clockOffsets: new Map(status.nodes.map((node) => [node.name, 300])),
+    closedListeners: new Map(),
     settings: {},
     writes: { accepted: true, problem: "" },
     ...over,
@@ -123,6 +125,21 @@ describe("the doctor", () => {
       },
       "warning",
       "db2 has 4.7 GB free and holds no reserve for a full disk",
+    ],
+    [
+      "a router that is not heard",
+      { status: clusterStatus({ routers: [routerLine("r1", { state: "unknown" })] }) },
+      "failure",
+      "r1 on 10.0.0.20 has not been heard for a while",
+    ],
+    [
+      "a listener that nobody reaches",
+      {
+        status: clusterStatus({ routers: [routerLine("r1")] }),
+        closedListeners: new Map([["r1 primary 10.0.0.20:5000", "refused"]]),
+      },
+      "failure",
+      "r1 primary 10.0.0.20:5000 takes no connections from here: refused",
     ],
     [
       "a single node",

@@ -12,6 +12,8 @@ export interface ClusterFacts {
   readonly reach: readonly Reach[];
   /** Milliseconds the node's clock is ahead of this host's; null = unknown. */
   readonly clockOffsets: ReadonlyMap<string, number | null>;
+  /** Listeners of routers that could not be connected to from here, such as `r1 primary 10.0.0.20:5000`, and why. */
+  readonly closedListeners: ReadonlyMap<string, string>;
   /** The cluster settings in force. */
   readonly settings: Readonly<Record<string, unknown>>;
   /** Whether a write would be accepted: null = no token was found. */
@@ -28,6 +30,7 @@ export function clusterFindings(facts: ClusterFacts): Finding[] {
     ...authenticationFindings(facts),
     ...budgetFindings(facts),
     ...diskFindings(facts),
+    ...routerFindings(facts),
     ...healthFindings(facts),
   ];
 }
@@ -185,6 +188,31 @@ function diskFindings({ pictures, settings }: ClusterFacts): Finding[] {
       ];
     return [ok("disk", `${room}; a flushed write takes ${Math.round(disk.probeMs ?? 0)} ms`)];
   });
+}
+
+function routerFindings({ status, closedListeners }: ClusterFacts): Finding[] {
+  const silent = status.routers.filter((router) => router.state === "unknown");
+  const closed = [...closedListeners].map(([listener, why]) =>
+    failure(
+      "routers",
+      `${listener} takes no connections from here: ${why}`,
+      "Look at the router's log, its `listen`, and packet filters.",
+    ),
+  );
+  const away = silent.map((router) =>
+    failure(
+      "routers",
+      `${router.name} on ${router.host} has not been heard for a while`,
+      "See that it runs (systemctl status pgherd-router) and reaches the DCS; one that is gone for good is forgotten after a day.",
+    ),
+  );
+  const well = status.routers
+    .filter((router) => router.state !== "unknown")
+    .filter(
+      (router) => ![...closedListeners.keys()].some((listener) => listener.startsWith(`${router.name} `)),
+    )
+    .map((router) => ok("routers", `${router.name} is heard and listens`));
+  return [...well, ...away, ...closed];
 }
 
 function healthFindings({ status }: ClusterFacts): Finding[] {

@@ -1,6 +1,7 @@
 import type { MoveOutcome } from "../../cluster/records.ts";
 import type { MovePlan } from "../../agent/service.ts";
 import type { Look } from "./look.ts";
+import { planSessionLines } from "./routers.ts";
 import { markedLines } from "./status.ts";
 import { printable, wrapTo } from "./width.ts";
 
@@ -22,7 +23,7 @@ export function movePlanLines(plan: MovePlan, look: Look): string[] {
       ),
     );
   }
-  lines.push(...stepLines(plan.steps, look));
+  lines.push(...planSessionLines(plan, look), ...stepLines(plan.steps, look));
   return lines;
 }
 

@@ -200,6 +200,7 @@ describe("a move", () => {
           { name: "lag", ok: false, detail: "12 MB behind" },
         ],
         steps: ["checkpoint db1", "stop db1", "promote db2"],
+        sessions: null,
       },
       look,
     );
