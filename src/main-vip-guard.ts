@@ -11,6 +11,7 @@ export async function vipGuardMain(): Promise<number> {
       input: process.stdin,
       output: process.stdout,
       errors: process.stderr,
+      router: process.ppid,
       clock: systemClock,
       timers: systemTimers,
     });

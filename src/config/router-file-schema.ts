@@ -249,7 +249,7 @@ const vip = z
           "How long the lock outlives its last renewal: how long the address is away when a whole host dies.",
       },
       { min: "3s", max: "1min" },
-    ).prefault("4s"),
+    ).prefault("5s"),
     lifetime: duration(
       {
         description:

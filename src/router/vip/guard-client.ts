@@ -35,6 +35,8 @@ const answerLimitMs = 5000;
 /** A placed address is refreshed within a second: a guard that takes longer is replaced. */
 const putLimitMs = 1500;
 const restartMs = 200;
+/** One that ends before it is ready is started again later and later, up to this. */
+const longestRestartMs = 5000;
 
 /** The router's end of its guard: starts it, tells it that the router lives, replaces it when it dies or freezes. */
 export class VipGuardClient {
@@ -46,6 +48,7 @@ export class VipGuardClient {
   #alive: Timer | null = null;
   #restart: Timer | null = null;
   #closed = false;
+  #restartMs = restartMs;
 
   constructor(options: VipGuardClientOptions) {
     this.#options = options;
@@ -157,7 +160,8 @@ export class VipGuardClient {
       this.#waiting.clear();
       if (this.#closed) return;
       log("error", "vip.guard_ended", { code, signal });
-      this.#restart = timers.after(restartMs, () => this.#start());
+      this.#restart = timers.after(this.#restartMs, () => this.#start());
+      this.#restartMs = Math.min(longestRestartMs, this.#restartMs * 2);
     });
   }
 
@@ -166,6 +170,7 @@ export class VipGuardClient {
     if (answer === null) return;
     if (answer.kind === "ready") {
       this.#epoch = answer.epoch;
+      this.#restartMs = restartMs;
       this.#options.onReady();
       return;
     }

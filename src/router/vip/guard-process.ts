@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { Readable, Writable } from "node:stream";
 import { openDcs } from "../../dcs/open.ts";
 import type { Clock } from "../../system/clock.ts";
@@ -13,8 +14,20 @@ export interface GuardProcessPorts {
   readonly output: Writable;
   /** Lines of the log, as JSON. */
   readonly errors: Writable;
+  /** The router's process. */
+  readonly router: number;
   readonly clock: Clock;
   readonly timers: Timers;
+}
+
+/** Whether a process is ready to run: neither stopped, nor asleep, nor waiting for a disk. */
+function isReadyToRun(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("R");
+  } catch {
+    return false;
+  }
 }
 
 interface Opened {
@@ -27,6 +40,7 @@ export async function runVipGuard({
   input,
   output,
   errors,
+  router,
   clock,
   timers,
 }: GuardProcessPorts): Promise<void> {
@@ -49,6 +63,7 @@ export async function runVipGuard({
       routerId: order.routerId,
       lockMs: Math.max(...order.vips.map(({ lockMs }) => lockMs)),
       dcs,
+      isBusy: () => isReadyToRun(router),
       clock,
       timers,
       answer,

@@ -32,12 +32,14 @@ describe("the guard of virtual addresses", () => {
   let dcs: ReturnType<ReturnType<typeof createMemoryDcs>["connect"]>;
   let guard: VipGuard;
   let removeFails: boolean;
+  let busy: boolean;
 
   beforeEach(async () => {
     time = new ManualTime("2026-11-21T00:00:00.000Z" as WallTime);
     done = [];
     answers = [];
     removeFails = false;
+    busy = false;
     dcs = createMemoryDcs().connect("/service/c/");
     await dcs.transact(
       { checks: [], writes: [{ key: vipKeys.lock("vip"), value: JSON.stringify(lock) }] },
@@ -61,6 +63,7 @@ describe("the guard of virtual addresses", () => {
       routerId: "me",
       lockMs: 4000,
       dcs,
+      isBusy: () => busy,
       clock: time,
       timers: time,
       answer: (each) => answers.push(each),
@@ -97,6 +100,15 @@ describe("the guard of virtual addresses", () => {
     await passSilently(1300);
     expect(done).toEqual(["put", "remove"]);
     expect(await stored()).toMatchObject({ state: "released", holder: "r1", renewal: 4 });
+  });
+
+  it("has more patience with a router that waits for a processor, but not for ever", async () => {
+    busy = true;
+    await put(1);
+    await passSilently(2800);
+    expect(done).toEqual(["put"]);
+    await passSilently(500);
+    expect(done).toEqual(["put", "remove"]);
   });
 
   it("refuses what was decided before it struck, and places again in the next epoch", async () => {

@@ -11,6 +11,8 @@ import { parseLock, vipKeys, type VipLock } from "./lock.ts";
 export const aliveEveryMs = 200;
 /** One that was not heard for this long stands still: longer than its event loop stops for anything it does. */
 const silentMs = 1000;
+/** On a busy host it may only be waiting for its turn: then it gets this long. */
+const busyMs = 3000;
 /** A guard that stood still itself first reads what came meanwhile. */
 const graceMs = 300;
 const lookEveryMs = 100;
@@ -24,6 +26,8 @@ export interface VipGuardOptions {
   /** Length of the locks: after it they have run out anyway. */
   readonly lockMs: number;
   readonly dcs: Dcs;
+  /** Whether the router waits for a processor, instead of standing still. */
+  readonly isBusy: () => boolean;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly answer: (answer: GuardAnswer) => void;
@@ -114,8 +118,9 @@ export class VipGuard {
       const late = elapsedMs(this.#looked, now) > lookEveryMs + graceMs;
       this.#looked = now;
       if (late) this.#heard = Math.max(this.#heard, now - silentMs + graceMs) as Instant;
-      if (this.#placed.size > 0 && this.#striking === null && elapsedMs(this.#heard, now) > silentMs)
-        void this.#strike("the router stands still");
+      const silent = elapsedMs(this.#heard, now);
+      if (this.#placed.size > 0 && this.#striking === null && silent > silentMs)
+        if (silent > busyMs || !this.#options.isBusy()) void this.#strike("the router stands still");
       this.#look();
     });
   }

@@ -152,6 +152,7 @@ class Host {
       routerId,
       lockMs,
       dcs: this.guardStall.dcs(this.#guardDcs),
+      isBusy: () => false,
       clock: this.#time,
       timers: this.guardStall.timers(this.#time),
       answer: (answer) => {

@@ -7,7 +7,7 @@ import { elapsedMs, instantAfter, type Instant } from "../../values/time.ts";
  */
 const kernelSlackMs = 1250;
 /** Between the decision to place an address and the moment the kernel has it: bounded, because the tool is killed by then. */
-export const placeLimitMs = 400;
+export const placeLimitMs = 600;
 
 /** The shortest lock whose renewals leave the kernel a lifetime of a whole second. */
 export const minimumTtlMs = 3000;
