@@ -50,6 +50,11 @@ export class Answering {
     this.#gone = gone;
   }
 
+  /** Whether a BEGIN has been taken: portals live until its end. */
+  get inTransaction(): boolean {
+    return this.#transaction;
+  }
+
   /** The simple protocol: every command of the text, up to the first that fails. */
   async query(text: string): Promise<void> {
     try {

@@ -1,4 +1,4 @@
-import { createServer, type AddressInfo, type Server } from "node:net";
+import { connect as connectTcp, createServer, type AddressInfo, type Server } from "node:net";
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ManualTime } from "../../../test/support/manual-time.ts";
@@ -9,7 +9,9 @@ import {
   routerSource,
   sessionView,
 } from "../../../test/support/router-source.ts";
-import { readStartup } from "../../pgwire/startup.ts";
+import { bind, describe as describeMessage, execute, parse, query, sync } from "../../pgwire/encode.ts";
+import { MessageReader } from "../../pgwire/message-reader.ts";
+import { encodeStartup, readStartup } from "../../pgwire/startup.ts";
 import { NetSocket, serverOptions } from "../net-socket.ts";
 import { RouterConsole } from "./console.ts";
 import type { Order } from "./order.ts";
@@ -190,6 +192,42 @@ describe("the console", () => {
     expect(await value("select pg_catalog.current_database()")).toBe("pgherd");
     expect(await value("SHOW TRANSACTION ISOLATION LEVEL")).toBe("read committed");
     expect((await client.query("BEGIN; SET extra_float_digits = 3; COMMIT")) as unknown).toHaveLength(3);
+  });
+
+  it("gives rows in pieces, also over a Sync while a transaction is open", async () => {
+    const client = await connect();
+    const all = (await client.query("SHOW LISTS")).rows;
+    expect((await prepared(client, "SHOW LISTS", 5)).rows).toEqual(all);
+    const { port } = server.address() as AddressInfo;
+    const socket = connectTcp(port, "127.0.0.1");
+    const reader = new MessageReader();
+    const types: string[] = [];
+    socket.on("data", (bytes: Buffer) => {
+      reader.push(bytes);
+      for (let each = reader.next(); each !== null; each = reader.next())
+        types.push(String.fromCharCode(each.type));
+    });
+    const answered = async (messages: readonly Buffer[]): Promise<string> => {
+      types.length = 0;
+      socket.write(Buffer.concat(messages));
+      await expect.poll(() => types.at(-1)).toBe("Z");
+      return types.join("");
+    };
+    await answered([
+      encodeStartup([
+        ["user", "postgres"],
+        ["database", "pgherd"],
+      ]),
+    ]);
+    await answered([query("BEGIN")]);
+    const [first, next] = [execute("c", 10), execute("c", 10)];
+    const begun = [parse("", "SHOW LISTS"), bind("c", ""), describeMessage("portal", "c"), first, sync()];
+    expect(await answered(begun)).toBe(`12T${"D".repeat(10)}sZ`);
+    expect(await answered([next, sync()])).toBe(`${"D".repeat(all.length - 10)}CZ`);
+    await answered([query("COMMIT")]);
+    await answered([sync()]);
+    expect(await answered([next, sync()])).toBe("EZ");
+    socket.destroy();
   });
 
   it("carries orders out, one after the other, and tells the log who gave them", async () => {

@@ -35,7 +35,7 @@ export class Extended {
   async take(message: WireMessage): Promise<boolean> {
     if (message.type === fromClient.sync) {
       this.#failed = false;
-      this.#portals.clear();
+      if (!this.#answering.inTransaction) this.#portals.clear();
       await this.#answering.ready();
       return true;
     }
