@@ -61,7 +61,7 @@ export interface Farewell {
 
 /** Works out what a client is told whose server is gone, from the books as they stand. */
 export function farewell(books: Books, outcome: Outcome): Farewell {
-  const { idle, open, failed } = transactionState;
+  const { idle, failed } = transactionState;
   if (outcome === "nothing")
     return {
       bytes: Buffer.alloc(0),
@@ -69,15 +69,8 @@ export function farewell(books: Books, outcome: Outcome): Farewell {
       discard: false,
       status: books.status === idle ? idle : failed,
     };
-  if (books.begins !== null)
-    // A BEGIN that fails on a connection that lives is something drivers do not reckon with: the transaction begins, and is
-    // gone by the client's next message, as it would be had the server lived a moment longer.
-    return {
-      bytes: Buffer.concat([commandComplete(books.begins), readyForQuery(open)]),
-      owed: true,
-      discard: false,
-      status: failed,
-    };
+  const { begun } = books;
+  if (begun !== null) return { bytes: begun, owed: true, discard: false, status: failed };
   const status = outcome === "unknown" || books.status === idle ? idle : failed;
   const error = outcome === "unknown" ? unknownOutcomeError : lostTransactionError;
   const { replies } = books.awaited;

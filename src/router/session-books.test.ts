@@ -174,11 +174,26 @@ describe("what became of work whose server is gone", () => {
     });
   });
 
+  it("a BEGIN alone in its batch begins as well, by the answers its messages are owed", () => {
+    const said = [encode.parse("", "begin"), encode.bind("", "")];
+    const rest = [encode.execute(""), encode.sync()];
+    const answers = (...messages: Buffer[]): string =>
+      farewell(new Talk().says(...messages).books, "aborted").bytes.toString("latin1");
+    const done = "C\0\0\0\nBEGIN\0Z\0\0\0\x05T";
+    const [parsed, bound, none] = ["1", "2", "n"].map((type) => `${type}\0\0\0\x04`);
+    expect(answers(...said, ...rest)).toBe(`${parsed}${bound}${done}`);
+    expect(answers(...said, encode.describe("portal", ""), ...rest)).toBe(`${parsed}${bound}${none}${done}`);
+  });
+
   it.each<[string, Talk]>([
     ["inside a transaction", new Talk().asks("begin").ready(open).asks("begin")],
     ["with another request behind it", new Talk().asks("begin").asks("select 1")],
     ["with a batch behind it", new Talk().asks("begin").says(encode.parse("", "select 1"))],
     ["with another statement in its text", new Talk().asks("begin; select 1")],
+    ["with another statement in its batch", new Talk().runs("begin").runs("select 1")],
+    ["of a named statement", new Talk().runs("begin", "b")],
+    ["of whose answer the client has a part", new Talk().runs("begin").parsed()],
+    ["without its Sync", new Talk().says(encode.parse("", "begin"), encode.bind("", ""), encode.execute(""))],
   ])("a BEGIN %s is answered with an error", (_what, { books }) => {
     expect(farewell(books, books.outcome(false)).owed).toBe(false);
   });
@@ -186,7 +201,7 @@ describe("what became of work whose server is gone", () => {
   it("a BEGIN of whose answer the client has a part is not answered twice", () => {
     const { books } = new Talk().asks("begin");
     books.statementOver();
-    expect(books.begins).toBeNull();
+    expect(books.begun).toBeNull();
   });
 
   it("on a standby nothing can have become durable", () => {

@@ -2,6 +2,7 @@ import { decodeBind, decodeClose } from "../pgwire/decode.ts";
 import { fromClient, fromServer, transactionState } from "../pgwire/message-types.ts";
 import { scanStatement, type StatementFacts } from "../pgwire/statement.ts";
 import { Awaited, awaited } from "./session-awaited.ts";
+import { BeginAlone } from "./session-begin.ts";
 import { does, Statements } from "./session-statements.ts";
 
 /** Where a COPY stands, seen from the session. */
@@ -52,11 +53,11 @@ export class Books {
   #copyEnded = false;
   /** What the unnamed portal's statement does. */
   #portal = 0;
-  /** The tag of a BEGIN that was sent alone and has no answer yet. */
-  #begins: "BEGIN" | "START TRANSACTION" | null = null;
+  readonly #begin = new BeginAlone();
 
   constructor() {
     this.awaited = new Awaited((code, answered) => {
+      this.#begin.other();
       if (code === awaited.namedParse || code === awaited.statementClose) this.statements.settle(answered);
       else if (code === awaited.unnamedParse && !answered) this.statements.dropUnnamed();
     });
@@ -77,9 +78,9 @@ export class Books {
     return this.awaited.replies === 0 && !this.extended && this.copy === "none";
   }
 
-  /** All that is in flight is one BEGIN, of which this is the tag; null = something else is, or nothing. */
-  get begins(): "BEGIN" | "START TRANSACTION" | null {
-    return this.awaited.replies === 1 && !this.extended ? this.#begins : null;
+  /** What a server would answer to all that is in flight, if that is one BEGIN; else null. */
+  get begun(): Buffer | null {
+    return this.#begin.answer;
   }
 
   /** Settings with a dot the client may have set. */
@@ -107,31 +108,42 @@ export class Books {
         this.#query(complete ? buffer.toString("latin1", start, end - 1) : null);
         return;
       case fromClient.sync:
+        this.#begin.sync();
         this.extended = false;
         this.awaited.push(awaited.sync);
         return;
       case fromClient.execute:
+        this.#begin.execute();
         this.extended = true;
         this.#execute(buffer, start);
         return;
       case fromClient.bind:
+        this.#begin.bind();
         this.extended = true;
         if (this.statements.notable) this.#bind(buffer, start, end, complete);
         else this.#portal = 0;
         return;
-      case fromClient.parse:
+      case fromClient.parse: {
+        const alone = this.atRest;
         this.extended = true;
-        this.#parse(buffer, start, end, complete);
+        this.#parse(buffer, start, end, complete, alone);
         return;
+      }
       case fromClient.describe:
+        this.#begin.describe(buffer[start] === 0x50);
+        this.extended = true;
+        return;
       case fromClient.flush:
+        this.#begin.other();
         this.extended = true;
         return;
       case fromClient.close:
+        this.#begin.other();
         this.extended = true;
         this.#close(buffer, start, end, complete);
         return;
       case fromClient.functionCall:
+        this.#begin.other();
         this.awaited.push(awaited.query);
         this.dirty = true;
         if (!this.#inside) this.#autocommit = true;
@@ -148,6 +160,7 @@ export class Books {
 
   /** A ReadyForQuery of the server. */
   ready(state: number): void {
+    this.#begin.other();
     this.awaited.ready();
     this.status = state;
     this.copy = "none";
@@ -171,12 +184,13 @@ export class Books {
   /** CommandComplete or ErrorResponse: a copy is over, a BEGIN has its answer. */
   statementOver(): void {
     this.copy = "none";
-    this.#begins = null;
+    this.#begin.other();
   }
 
   /** A session on a new server begins: nothing is in flight. @param status what the new server's transaction is */
   restart(status: number): void {
     this.awaited.clear();
+    this.#begin.other();
     this.statements.dropUnderway();
     this.status = status;
     this.extended = false;
@@ -190,18 +204,20 @@ export class Books {
 
   #query(sql: string | null): void {
     const alone = this.atRest;
-    this.#begins = null;
+    this.#begin.other();
     this.awaited.push(awaited.query);
     this.statements.dropUnnamed();
     if (sql === null) this.#runs(does.touchSession | does.commit, null);
     else {
       const facts = scanStatement(sql, this.plainStrings);
-      if (facts.onlyBegins && alone) this.#begins = /\bstart\b/i.test(sql) ? "START TRANSACTION" : "BEGIN";
+      if (facts.onlyBegins && alone) this.#begin.begins(sql, false);
       this.#runs(this.#doing(facts), facts);
     }
   }
 
-  #parse(buffer: Buffer, start: number, end: number, complete: boolean): void {
+  /** @param alone nothing was in flight before it */
+  #parse(buffer: Buffer, start: number, end: number, complete: boolean, alone: boolean): void {
+    this.#begin.other();
     const named = buffer[start] !== 0;
     this.awaited.push(named ? awaited.namedParse : awaited.unnamedParse);
     const nameEnd = named ? buffer.indexOf(0, start) : start;
@@ -213,6 +229,7 @@ export class Books {
       const sql = buffer.toString("latin1", nameEnd + 1, sqlEnd);
       facts = scanStatement(sql, this.plainStrings);
       what = this.#doing(facts);
+      if (facts.onlyBegins && alone && !named) this.#begin.begins(sql, true);
     }
     const message = complete ? buffer.subarray(start - 5, end) : null;
     if (named) this.statements.parse(name, message, what, facts);
