@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -192,6 +192,21 @@ describe("the console of a demo's router", () => {
     visitor.username = "visitor";
     visitor.password = "visitor";
     expect((await psql(visitor.href, "SHOW VERSION")).said).toMatch(/may not use the console/);
+  });
+
+  it("reads its file again, and keeps what was in force when the file is wrong", async () => {
+    const { config } = demo.router!;
+    const text = readFileSync(config, "utf8");
+    const reload = async (file: string): Promise<string> => {
+      writeFileSync(config, file);
+      return (await psql(adminUrl(), "RELOAD")).said;
+    };
+    expect(await reload(`${text}limits: { per_user: none }\n`)).toMatch(/ERROR:.*\n(.*\n)*.*per_user/);
+    await connect(demo.endpoints.primary, "first");
+    expect(await reload(`${text}limits: { per_user: 1 }\n`)).toBe("");
+    await expect(connect(demo.endpoints.primary, "one too many")).rejects.toMatchObject({ code: "53300" });
+    expect(await reload(text)).toBe("");
+    await connect(demo.endpoints.primary, "welcome again");
   });
 
   it("counts what it does in its metrics, and tells its health and status", async () => {
