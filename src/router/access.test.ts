@@ -45,6 +45,7 @@ describe("a rule matches", () => {
     ["an address in its network", { addresses: ["192.0.2.0/24", "10.0.0.0/8"] }, {}, true],
     ["no address outside", { addresses: ["192.0.2.0/24"] }, {}, false],
     ["one address", { addresses: ["10.0.0.7"] }, {}, true],
+    ["a link-local address", { addresses: ["fe80::/10"] }, { address: "fe80::1%eth0" }, true],
     ["IPv6", { addresses: ["fd00::/8"] }, { address: "fd12::1" }, true],
     ["IPv4 by no IPv6 network, even the widest", { addresses: ["::/0"] }, {}, false],
     ["IPv6 by no IPv4 network, even the widest", { addresses: ["0.0.0.0/0"] }, { address: "fd12::1" }, false],

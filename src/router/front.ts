@@ -105,8 +105,13 @@ export class Front {
       },
     };
     intake.release();
-    if (toConsole) this.#shared.onConsole(client);
-    else this.#shared.onClient(client);
+    try {
+      if (toConsole) this.#shared.onConsole(client);
+      else this.#shared.onClient(client);
+    } catch (thrown) {
+      client.release();
+      throw thrown;
+    }
   }
 
   #asksForConsole(claim: Claimed, listener: FrontListener): boolean {
@@ -138,11 +143,12 @@ export class Front {
   }
 
   #turnAway(socket: NetSocket, listener: FrontListener, address: string, thrown: unknown): void {
-    listener.counters.refused += 1;
+    // A health check that only connects has been refused nothing.
     if (thrown instanceof ClientGone || socket.destroyed) {
       socket.destroy();
       return;
     }
+    listener.counters.refused += 1;
     const name = listener.settings.name;
     if (thrown instanceof Refusal) {
       const why = thrown instanceof WrongPassword ? { why: thrown.why } : { detail: thrown.detail };

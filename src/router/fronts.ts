@@ -97,6 +97,10 @@ export async function openFronts(options: FrontsOptions): Promise<Fronts> {
     sockets.push(socket);
     return socket;
   };
+  const passing = settings.listeners.filter(({ path }) => path !== "session").map(({ name }) => name);
+  // Nobody looks into what they pass on: who may log in is PostgreSQL's own affair there.
+  if (settings.access.length > 0 && passing.length > 0)
+    options.log("access.not-applied", { listeners: passing });
   try {
     for (const listener of settings.listeners.filter(({ path }) => path !== "kernel")) {
       const { address, port } = await open(listener, false);

@@ -17,7 +17,11 @@ export function networkMatcher(networks: readonly string[]): NetworkMatcher {
     if (prefix === undefined) lists[family].addAddress(address, family);
     else lists[family].addSubnet(address, Number(prefix), family);
   }
-  return (address) => lists[familyOf(address)].check(address, familyOf(address));
+  return (address) => {
+    // A link-local address comes with the name of its interface, which no network has.
+    const [plain = ""] = address.split("%");
+    return lists[familyOf(plain)].check(plain, familyOf(plain));
+  };
 }
 
 function familyOf(address: string): "ipv4" | "ipv6" {
