@@ -5,7 +5,8 @@ import { systemTimers } from "./system/timers.ts";
 /** `pgherd vip-guard`: started by a router that has virtual addresses; takes its orders on its input. */
 export async function vipGuardMain(): Promise<number> {
   // The stop of the whole service must not take the guard along while it has an address to give up; its pipe tells it the end.
-  for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) process.on(signal, () => undefined);
+  for (const signal of ["SIGHUP", "SIGINT", "SIGTERM", "SIGABRT"] as const)
+    process.on(signal, () => undefined);
   try {
     await runVipGuard({
       input: process.stdin,

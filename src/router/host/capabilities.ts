@@ -36,7 +36,7 @@ export function requireHost(needs: HostNeeds): void {
 }
 
 /** Where a tool is; null = nowhere on the search path. */
-export function findTool(name: string): string | null {
+function findTool(name: string): string | null {
   for (const place of toolPath(process.env["PATH"]).split(":")) {
     if (place === "") continue;
     const path = join(place, name);

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 /** Switches of the kernel that this path needs, by their names below /proc/sys. */
-export const sysctls = {
+const sysctls = {
   forward4: "net/ipv4/ip_forward",
   forward6: "net/ipv6/conf/all/forwarding",
   /** Lets 127.0.0.0/8 be routed after its destination was changed. */

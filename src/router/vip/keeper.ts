@@ -1,33 +1,19 @@
-import type { VipSettings } from "../../config/router-config.ts";
-import type { Dcs, DcsTransaction } from "../../dcs/dcs.ts";
-import type { Clock } from "../../system/clock.ts";
 import type { Timer, Timers } from "../../system/timers.ts";
 import { toFault } from "../../values/fault.ts";
 import { elapsedMs, instantAfter, type Instant } from "../../values/time.ts";
 import type { VipAddress } from "./address.ts";
-import { candidateEveryMs, type VipBook } from "./book.ts";
+import { candidateEveryMs } from "./book.ts";
 import { decideVip, type VipStep } from "./decide.ts";
 import { lockDeadline } from "./lifetime.ts";
-import { vipKeys, type VipCandidate, type VipLock } from "./lock.ts";
 import type { VipNotifier } from "./notify.ts";
+import { VipStore, type VipStoreOptions } from "./store.ts";
 
-export interface VipKeeperOptions {
-  readonly settings: VipSettings;
-  readonly router: string;
-  readonly routerId: string;
-  readonly dcs: Dcs;
-  readonly book: VipBook;
+export interface VipKeeperOptions extends VipStoreOptions {
   readonly address: VipAddress;
   /** Why this router may not hold the address now; null = it may. */
   readonly unfit: () => string | null;
   readonly notifier: VipNotifier;
-  readonly clock: Clock;
   readonly timers: Timers;
-  readonly log: (
-    level: "info" | "warn" | "error",
-    event: string,
-    fields: Readonly<Record<string, unknown>>,
-  ) => void;
 }
 
 /** One virtual address as the status and the console show it. */
@@ -58,6 +44,7 @@ const retryMs = 50;
 /** Holds this router's end of one virtual address: its lock, and the address on this host. */
 export class VipKeeper {
   readonly #options: VipKeeperOptions;
+  readonly #store: VipStore;
   /** The last confirmed renewal of the lock; null = not held. */
   #held: { readonly sent: Instant; readonly deadline: Instant } | null = null;
   #placed = false;
@@ -68,9 +55,6 @@ export class VipKeeper {
   #fault: { readonly message: string; readonly until: Instant } | null = null;
   #interfaceProblem: string | null = null;
   #inspected: Instant | null = null;
-  #candidateWritten: Instant | null = null;
-  #sequence = 0;
-  #storeFault = false;
   #running: Promise<void> | null = null;
   #again = false;
   #timer: Timer | null = null;
@@ -79,6 +63,7 @@ export class VipKeeper {
 
   constructor(options: VipKeeperOptions) {
     this.#options = options;
+    this.#store = new VipStore(options);
     this.#shown = { state: "waiting", at: options.clock.now() };
   }
 
@@ -116,7 +101,7 @@ export class VipKeeper {
     const { book, routerId, notifier } = this.#options;
     if (this.#held !== null || book.lock?.record?.routerId === routerId)
       await this.#release(null, "the router is stopping");
-    else await this.#withdraw();
+    else await this.#store.withdraw(this.#storeLimitMs());
     await notifier.idle();
   }
 
@@ -192,67 +177,20 @@ export class VipKeeper {
       case "renew":
         // A change that is no reason to renew, such as the event of the last renewal itself.
         if (this.#renewInMs() > 0) return;
-        if (await this.#write("held", null, null)) await this.#place();
+        if (await this.#lock()) await this.#place();
         return;
       case "take":
         this.#checkDuplicate = step.from !== "released";
-        if (await this.#write("held", null, null)) await this.#place();
+        if (await this.#lock()) await this.#place();
     }
   }
 
-  /** Writes the lock by comparing the very version that was decided on. @returns whether it took effect */
-  async #write(state: VipLock["state"], successor: string | null, reason: string | null): Promise<boolean> {
-    const { settings, router, routerId, book, clock } = this.#options;
-    const known = book.lock;
-    if (known === null) return false;
-    const record: VipLock = {
-      address: settings.address,
-      holder: router,
-      routerId,
-      renewal: (known.record?.renewal ?? 0) + 1,
-      ttlMs: settings.lockMs,
-      state,
-      successor,
-      reason,
-    };
-    const sent = clock.now();
-    const key = vipKeys.lock(settings.name);
-    const own = vipKeys.candidate(settings.name, router);
-    // With the first write of a holder its candidature ends.
-    const withdraw = this.#candidateWritten === null ? [] : [{ key: own, value: null }];
-    const revision = await this.#transact({
-      checks: [{ key, version: known.version }],
-      writes: [{ key, value: JSON.stringify(record) }, ...withdraw],
-    });
-    if (revision === null) return false;
-    this.#candidateWritten = null;
-    book.wrote(record, revision);
-    this.#held = state === "held" ? { sent, deadline: lockDeadline(sent, settings.lockMs) } : null;
+  /** @returns whether it took effect */
+  async #lock(): Promise<boolean> {
+    const sent = await this.#store.write("held", this.#storeLimitMs());
+    if (sent === null) return false;
+    this.#held = { sent, deadline: lockDeadline(sent, this.#options.settings.lockMs) };
     return true;
-  }
-
-  /** @returns the revision; null = it did not take effect, as far as is known, and the book says what stands there now */
-  async #transact(transaction: DcsTransaction): Promise<number | null> {
-    const { dcs, book, settings } = this.#options;
-    try {
-      const result = await dcs.transact(transaction, this.#storeLimitMs());
-      this.#storeFault = false;
-      if (result.outcome === "committed") return result.revision;
-      book.absorb(await dcs.read(this.#storeLimitMs()));
-      this.#again = true;
-    } catch (thrown) {
-      const fault = toFault(thrown);
-      if (!this.#storeFault)
-        this.#options.log("warn", "vip.store_failed", { vip: settings.name, ...fault.report() });
-      this.#storeFault = true;
-      // A write that may have taken effect is found in the store: its record is this router's then.
-      if (fault.code === "DCS_UNCERTAIN")
-        await dcs.read(this.#storeLimitMs()).then(
-          (snapshot) => void book.absorb(snapshot),
-          () => undefined,
-        );
-    }
-    return null;
   }
 
   /** No wait for the store outlasts the deadline. */
@@ -309,9 +247,8 @@ export class VipKeeper {
   async #release(successor: string | null, reason: string): Promise<void> {
     // Only what was removed is released: what could not be is left to run out.
     if (!(await this.#remove(reason))) return;
-    await this.#write("released", successor, reason);
+    await this.#store.write("released", this.#storeLimitMs(), { successor, reason });
     this.#held = null;
-    if (this.#closed) await this.#withdraw();
   }
 
   async #drop(reason: string): Promise<void> {
@@ -376,34 +313,10 @@ export class VipKeeper {
     }
   }
 
-  /** Tells the others, while the lock is not held here, that this router could hold it. */
+  /** Tells the others whether this router could hold the address. */
   async #offer(): Promise<void> {
-    const { settings, router, routerId, clock, book } = this.#options;
-    const now = clock.now();
-    if (book.lock === null) return;
-    if (this.#unfit() !== null) return this.#withdraw();
-    if (this.#candidateWritten !== null && elapsedMs(this.#candidateWritten, now) < candidateEveryMs * 0.9)
-      return;
-    this.#candidateWritten = now;
-    this.#sequence += 1;
-    const record: VipCandidate = {
-      router,
-      routerId,
-      sequence: this.#sequence,
-      priority: settings.priority,
-      preempt: settings.preempt,
-      fit: true,
-    };
-    await this.#transact({
-      checks: [],
-      writes: [{ key: vipKeys.candidate(settings.name, router), value: JSON.stringify(record) }],
-    });
-  }
-
-  async #withdraw(): Promise<void> {
-    if (this.#candidateWritten === null) return;
-    this.#candidateWritten = null;
-    const key = vipKeys.candidate(this.#options.settings.name, this.#options.router);
-    await this.#transact({ checks: [], writes: [{ key, value: null }] });
+    if (this.#options.book.lock === null) return;
+    if (this.#unfit() === null) await this.#store.offer(this.#storeLimitMs());
+    else await this.#store.withdraw(this.#storeLimitMs());
   }
 }

@@ -1,8 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Instant } from "../../values/time.ts";
-import { lifetimeSeconds, lockDeadline, lockExpiry, minimumTtlMs, placeLimitMs } from "./lifetime.ts";
+import { lifetimeSeconds, lockDeadline, lockExpiry, placeLimitMs } from "./lifetime.ts";
 
+/** The shortest lock that the router file allows. */
+const minimumTtlMs = 3000;
 const at = (ms: number): Instant => ms as Instant;
 /** As measured: the kernel looks once a second, and its timers have slack. */
 const kernelMayKeepMs = (seconds: number): number => seconds * 1000 + 1250;

@@ -9,9 +9,6 @@ const kernelSlackMs = 1250;
 /** Between the decision to place an address and the moment the kernel has it: bounded, because the tool is killed by then. */
 export const placeLimitMs = 600;
 
-/** The shortest lock whose renewals leave the kernel a lifetime of a whole second. */
-export const minimumTtlMs = 3000;
-
 /** Until when the holder of a lock may have its address, from before its last confirmed renewal was sent (P2). */
 export function lockDeadline(sent: Instant, ttlMs: number): Instant {
   return instantAfter(sent, ttlMs * (1 - clockDrift));
