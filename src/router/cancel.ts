@@ -27,6 +27,9 @@ export function routerNumber(name: string): number {
   return createHash("sha256").update(name).digest().readUInt16BE(0) % routers;
 }
 
+/** A client of this router by its number, or the number of another router. */
+export type Meant = { readonly client: number } | { readonly router: number };
+
 /** The keys of all clients of this router. */
 export class CancelKeys {
   readonly #router: number;
@@ -67,17 +70,16 @@ export class CancelKeys {
     this.#keys.delete(key.pid % sessions);
   }
 
-  /**
-   * Who is meant by a request.
-   * @returns the number of the client; null = nobody, or the address asks too often
-   */
-  find(request: CancelKey, address: string): number | null {
+  /** Who is meant by a request; null = nobody, or the address asks too often. */
+  find(request: CancelKey, address: string): Meant | null {
     if (!this.#mayAsk(address)) return null;
+    const router = Math.floor(request.pid / sessions);
+    if (router !== this.#router) return { router };
     const entry = this.#keys.get(request.pid % sessions);
-    if (entry === undefined || Math.floor(request.pid / sessions) !== this.#router) return null;
+    if (entry === undefined) return null;
     // The lengths are no secret; the bytes are compared in a time that does not tell how many of them fit.
     if (entry.secret.length !== request.secret.length) return null;
-    return timingSafeEqual(entry.secret, request.secret) ? entry.client : null;
+    return timingSafeEqual(entry.secret, request.secret) ? { client: entry.client } : null;
   }
 
   /** A client that guesses keys, or floods the servers with requests, is not listened to. */

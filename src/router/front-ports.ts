@@ -3,6 +3,7 @@ import type { Clock } from "../system/clock.ts";
 import type { Timers } from "../system/timers.ts";
 import type { Access } from "./access.ts";
 import type { CancelKeys } from "./cancel.ts";
+import type { CancelRelay } from "./cancel-relay.ts";
 import type { AdmittedClient } from "./client.ts";
 import type { ClientLimits } from "./limits.ts";
 import type { NetworkMatcher } from "./networks.ts";
@@ -18,6 +19,7 @@ export interface FrontShared {
   readonly access: () => Access;
   readonly limits: ClientLimits;
   readonly cancels: CancelKeys;
+  readonly relay: CancelRelay;
   readonly verifiers: Verifiers;
   /** The same on every router of the cluster and over restarts. */
   readonly mockSecret: Buffer;

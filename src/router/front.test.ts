@@ -216,6 +216,27 @@ describe("cancel requests", () => {
     await request.closed();
     expect(made.cancelled).toEqual([made.clients[0]!.id]);
   });
+
+  test("for a client of another router are handed on to it, and its answer is waited for", async () => {
+    const settings = { access: [everybody] };
+    const owner = await bench.front({ settings: { ...settings, router: "r2" } });
+    const client = await bench.connect(owner);
+    client.send(startup("app"));
+    await client.outcome();
+    const { pid, secret: key } = owner.clients[0]!.cancelKey;
+    const sibling = { name: "r2", host: "127.0.0.1", listeners: owner.fronts.listeners };
+    const asked = await bench.front({ settings, more: { siblings: () => [sibling] } });
+    const request = await bench.connect(asked);
+    request.send(encodeCancel(pid, key));
+    await request.closed();
+    expect(owner.cancelled).toEqual([owner.clients[0]!.id]);
+    expect(asked.cancelled).toEqual([]);
+    // One that is gone is nobody's fault.
+    await owner.fronts.close();
+    const late = await bench.connect(asked);
+    late.send(encodeCancel(pid, key));
+    await late.closed();
+  });
 });
 
 describe("limits", () => {

@@ -46,8 +46,9 @@ export class Front {
         return;
       }
       // Closed only once the request is through: that is how a client knows when it may go on.
-      const client = cancels.find(greeting, greeting.address);
-      if (client !== null) await this.#shared.onCancel(client);
+      const meant = cancels.find(greeting, greeting.address);
+      if (meant !== null && "client" in meant) await this.#shared.onCancel(meant.client);
+      else if (meant !== null) await this.#shared.relay.pass(greeting, meant.router);
       socket.end();
     } catch (thrown) {
       this.#turnAway(socket, listener, from.address, thrown);

@@ -2,6 +2,7 @@ import type { ListenerPath, ListenerSettings, RouterSettings } from "../config/r
 import type { Clock } from "../system/clock.ts";
 import { type Access, accessOf } from "./access.ts";
 import { CancelKeys } from "./cancel.ts";
+import { CancelRelay, type SiblingRouter } from "./cancel-relay.ts";
 import { Front } from "./front.ts";
 import type { FrontListener, FrontShared } from "./front-ports.ts";
 import type { ClientLimits } from "./limits.ts";
@@ -32,6 +33,8 @@ export interface FrontsOptions extends Pick<
   readonly routes: ClusterRoutes;
   readonly feed: TopologyFeed;
   readonly verifiers: VerifierSource;
+  /** The other routers of the cluster, as far as they are known. */
+  readonly siblings?: (() => readonly SiblingRouter[]) | undefined;
   readonly counters: (listener: string) => ListenerCounters;
 }
 
@@ -73,6 +76,7 @@ export async function openFronts(options: FrontsOptions): Promise<Fronts> {
     ...options,
     access: () => access,
     cancels: new CancelKeys(settings.router, options.clock),
+    relay: new CancelRelay(options.siblings ?? (() => []), options.timers),
     verifiers: new Verifiers(options.verifiers, options.clock, options.timers),
   });
   const tls = new TlsSet(settings, options.clock);

@@ -124,6 +124,7 @@ export async function testFronts(options: TestFrontOptions = {}): Promise<TestFr
     counters,
     mockSecret: Buffer.from("a secret of the cluster"),
     verifiers: { find: (user) => Promise.resolve(options.passwords?.get(user) ?? null) },
+    siblings: () => [],
     mayAdminister: (user) => settings.admin.users.includes(user),
     log: (event, fields) => made.log.push({ event, fields }),
     onClient: (client) => {
