@@ -166,9 +166,15 @@ export class Checkers implements Observer {
     return this.#has(entry.primary, commit) && this.#countOf(entry, commit) >= entry.required;
   }
 
-  /** On how many of the entry's members the commit is flushed. */
+  /** On how many of the entry's members the commit is flushed, or was when they lost it: nobody can know that at once. */
   #countOf(entry: Entry, commit: Commit): number {
-    return entry.members.filter((member) => this.#has(member, commit)).length;
+    return entry.members.filter((member) => this.#has(member, commit) || this.#isLost(member)).length;
+  }
+
+  /** Whether the member's data was destroyed, or put back to an earlier state, and nothing has run there since. */
+  #isLost(member: string): boolean {
+    const node = this.#nodes().find((each) => this.memberOf(each) === member);
+    return node === undefined || node.data === null || node.putBack;
   }
 
   #has(member: string, commit: Commit): boolean {

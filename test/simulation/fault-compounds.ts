@@ -27,6 +27,7 @@ function putBack(world: World, node: SimNode, share: number): void {
   const { data, host, highWater } = node.postgres;
   if (data === null || highWater === null) return;
   const records = data.goBack(Math.ceil(300 ** share), highWater);
+  node.postgres.putBack = records > 0;
   world.trace("fault", () => `the data of ${host.name} is put back by ${records} records`);
 }
 
@@ -48,7 +49,13 @@ export const compounds = {
       if (!over) undo();
       over = true;
     };
-    engine.after(traits.suspectMs * (1 + second(plan.detail)) + 400, once);
+    const how = second(plan.detail);
+    engine.after(traits.suspectMs * (1 + how) + 400, once);
+    // An agent that starts anew in between must know what it promised.
+    if (how < 0.4)
+      engine.after(traits.suspectMs + 100 + how * 1000, () =>
+        nextTo(world, nextTo(world, node)).agent?.kill(),
+      );
     return () => {
       once();
       undoLate();
@@ -62,16 +69,31 @@ export const compounds = {
     const undone = apart.map((each) => isolate(world, each, [storePlace, ...rest], "both"));
     return () => undone.forEach((undo) => undo());
   },
-  /** One of the two may be back soon, with what it had, with older data, or with none. */
+  /**
+   * One of the two may be back soon, with what it had, with older data, or with none. What takes both down is often felt a
+   * moment before: the others hear the first of them late.
+   */
   "two hosts at once": (world, node, plan) => {
     const other = nextTo(world, node);
     const how = second(plan.detail);
-    const first = powerOff(world, node, plan, false);
-    const undo = powerOff(world, other, plan, how < 0.15);
-    if (undo === nothing) return first;
-    if (how > 0.15 && how < 0.4) putBack(world, other, plan.detail);
-    world.engine.after(plan.ms * 0.3 * second(how), undo);
-    return () => [first, undo].forEach((each) => each());
+    const { nodes, engine } = world;
+    const third = nodes.filter((each) => each !== node && each !== other);
+    const undone = how < 0.7 ? third.map((each) => late(world, node.name, each.name, 600)) : [];
+    let ended = false;
+    const strike = (): void => {
+      if (ended) return;
+      const first = powerOff(world, node, plan, false);
+      const undo = powerOff(world, other, plan, how < 0.1);
+      undone.push(first, undo);
+      if (undo === nothing) return;
+      if (how > 0.1 && how < 0.35) putBack(world, other, plan.detail);
+      engine.after(plan.ms * 0.3 * second(how), undo);
+    };
+    engine.after(undone.length === 0 ? 0 : 500, strike);
+    return () => {
+      ended = true;
+      for (const undo of undone) undo();
+    };
   },
   /** What kills a primary kills its successor too, soon after it takes writes. */
   "killed one after the other": (world, node, plan) => {

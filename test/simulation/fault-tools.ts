@@ -85,6 +85,12 @@ export function ask(
 
 /** One of the changes an operator may make. */
 export const settingChanges = (world: World, detail: number): Readonly<Record<string, unknown>> => {
+  if (world.traits.scenario === "settings") {
+    const whoCounts = world.traits.changes.filter(
+      (change) => !("suspect_after" in change || "sync_order" in change),
+    );
+    return whoCounts[Math.floor(detail * whoCounts.length)] ?? {};
+  }
   const choices: readonly Readonly<Record<string, unknown>>[] = [
     { ttl: "2s" },
     { ttl: "3s" },

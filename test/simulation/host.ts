@@ -31,6 +31,8 @@ export class Host {
   /** When the last freeze of the whole host ended. */
   thawedAt = -Infinity;
   #processes = new Set<SimProcess>();
+  /** What each freeze that goes on holds. */
+  readonly #frozen = new Set<SimProcess[]>();
   #clockOffset: number;
   #suspendedMs = 0;
   #suspendedSince: number | null = null;
@@ -67,6 +69,10 @@ export class Host {
     const process = new SimProcess(this.engine, `${this.name}/${what}`);
     this.#processes.add(process);
     process.onDeath(() => this.#processes.delete(process));
+    for (const held of this.#frozen) {
+      process.freeze();
+      held.push(process);
+    }
     return process;
   }
 
@@ -116,7 +122,9 @@ export class Host {
       this.#suspensions += 1;
     }
     for (const process of processes) process.freeze();
+    this.#frozen.add(processes);
     return () => {
+      this.#frozen.delete(processes);
       if (suspended) this.#wakeUp();
       this.thawedAt = this.engine.now;
       for (const process of processes) process.resume();
@@ -133,6 +141,7 @@ export class Host {
   /** Power loss: every process is gone at once. */
   powerOff(): void {
     this.up = false;
+    this.#frozen.clear();
     this.#suspensions = 0;
     this.#suspendedSince = null;
     for (const process of [...this.#processes]) process.kill();

@@ -40,7 +40,7 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
   const tags = drawTags(rng, nodes);
   // How many may count, whoever leads: what asks for more would stop writes, as it should.
   const counting = nodes - tags.filter(({ nosync }) => nosync === true).length;
-  const settings = drawSettings(rng, ttlMs, counting, calm);
+  const settings = drawSettings(rng, { ttlMs, counting, calm, promises: scenario === "promises" });
   return {
     scenario,
     nodes,
@@ -83,24 +83,27 @@ function drawTags(rng: Rng, nodes: number): Partial<Tags>[] {
   }));
 }
 
-/** The stated tolerance holds for the default. */
-function suspectAfter(rng: Rng, calm: boolean): string {
-  const drawn = rng.pick(["0s", "500ms", "1500ms", "1500ms", "3s"]);
-  return calm ? "1500ms" : drawn;
-}
-
+/** The stated tolerance holds for the default; who looks for bugs of early failover makes it early, and keeps protection. */
 function drawSettings(
   rng: Rng,
-  ttlMs: number,
-  counting: number,
-  calm: boolean,
+  {
+    ttlMs,
+    counting,
+    calm,
+    promises,
+  }: Record<"ttlMs" | "counting", number> & Record<"calm" | "promises", boolean>,
 ): Readonly<Record<string, unknown>> {
-  const durability = rng.pick(["degrade", "degrade", "degrade", "strict", "async"]);
+  const durability = rng.pick(
+    promises ? ["degrade", "strict"] : ["degrade", "degrade", "degrade", "strict", "async"],
+  );
+  const suspectAfter = rng.pick(
+    promises ? ["500ms", "500ms", "1500ms"] : ["0s", "500ms", "1500ms", "1500ms", "3s"],
+  );
   return {
     ttl: `${ttlMs}ms`,
     durability,
     sync_standbys: counting > 2 && rng.chance(0.3) ? 2 : 1,
-    suspect_after: suspectAfter(rng, calm),
+    suspect_after: calm ? "1500ms" : suspectAfter,
     max_lag_on_failover: rng.pick(["0B", "1MB", "1MB", "64kB"]),
     handover_wait: rng.pick(["0s", "150ms", "1s"]),
     primary_start_timeout: rng.pick(["0s", "5s", "30s"]),

@@ -21,6 +21,8 @@ export class Postgres {
   saved: (readonly WalRecord[])[] = [];
   /** The furthest position that an agent has noted of this data; null = nothing (src/postgres/high-water.ts). */
   highWater: number | null = null;
+  /** The data was put back to an earlier state, and nothing has run on it since. */
+  putBack = false;
   readonly #exitListeners = new Set<() => void>();
   #pids = 1000;
 
@@ -38,6 +40,7 @@ export class Postgres {
   /** Starts the postmaster. */
   start(mode: StartMode): Server {
     if (this.data === null) throw new Error("there is no data directory");
+    this.putBack = false;
     const server = new Server(this, this.data, (this.#pids += 1), mode);
     this.server = server;
     server.process.onDeath(() => this.#ended(server));
