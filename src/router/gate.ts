@@ -201,7 +201,8 @@ export class Gate {
     let [ready, pinned, busy] = [0, 0, 0];
     for (const session of this.#concerned(passage)) {
       const { move } = session;
-      const there = phase === "warm" || session.held || session.client.replication;
+      // Who has no server at all is in nobody's way.
+      const there = phase === "warm" || session.held || session.client.replication || session.node === null;
       // A session that is not let in yet waits in front of the gate.
       if (session.node === null && move === null) continue;
       if (move === null || move.working || move.verdict === null || !there) busy += 1;
@@ -282,11 +283,16 @@ export class Gate {
 /** A session's place after a change of the cluster, where no gate is in the way (F6, F9). */
 export function followPrimary(session: Session, now: Topology): void {
   const { route } = session;
-  if (route === null || route.token === null) return;
+  if (route === null) return;
   const { primary, highestToken } = now;
+  if (route.token === null) {
+    // A standby that was promoted: whoever reads there can write from now on.
+    if (primary?.node === route.node) session.adopt(primary.token);
+    return;
+  }
   const highest = highestToken ?? route.token;
   if (primary !== null && primary.node === route.node && primary.token >= highest) {
-    if (primary.token > route.token) session.raise(primary.token);
+    if (primary.token > route.token) session.adopt(primary.token);
     return;
   }
   const superseded = highest > route.token || (primary !== null && primary.node !== route.node);

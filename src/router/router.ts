@@ -14,13 +14,14 @@ import { GateRoutes } from "./gate-routes.ts";
 import { ClientLimits, NodePlaces } from "./limits.ts";
 import { ClusterRoutes } from "./routes.ts";
 import type { SessionContext } from "./session-context.ts";
+import { HiddenState } from "./session-hidden.ts";
 import { SessionPauses } from "./session-pauses.ts";
 import { Slots } from "./session-slots.ts";
 import { SessionTable } from "./session-table.ts";
 import { Times } from "./session-times.ts";
 import { Session } from "./session.ts";
 import { type ListenerCounters, newCounters, type SessionView } from "./sessions.ts";
-import type { TopologyFeed } from "./topology.ts";
+import type { Topology, TopologyFeed } from "./topology.ts";
 import type { VerifierSource } from "./verifiers.ts";
 
 /** How often the clock for views is read, and idle sessions are looked for. */
@@ -109,6 +110,11 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     logins: new Slots(mostLogins),
     pulse,
     routed: (ms) => times.add(ms),
+    hidden: new HiddenState(clock, timers, log),
+    learned: (database) => {
+      for (const session of table) if (session.client.database === database) session.suspect();
+    },
+    primary: () => feed.current().primary?.node ?? null,
     swapped: (id) => {
       const session = table.find(id);
       if (session === undefined) return;
@@ -140,9 +146,9 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     onConsole: options.onConsole,
     onCancel: (client) => table.find(client)?.cancel() ?? Promise.resolve(),
   });
-  const unsubscribe = feed.subscribe((now) => {
+  const unsubscribe = feed.subscribe((now, before) => {
     gate.follow(now);
-    for (const session of table) followPrimary(session, now);
+    if (!sameLead(now, before)) for (const session of table) followPrimary(session, now);
   });
   gate.follow(feed.current());
   let ticking: Timer | null = null;
@@ -215,4 +221,13 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
       clusterRoutes.close();
     },
   };
+}
+
+/** Most changes of the cluster are of no concern to sessions: how far standbys are. */
+function sameLead(one: Topology, other: Topology): boolean {
+  return (
+    one.highestToken === other.highestToken &&
+    one.primary?.node === other.primary?.node &&
+    one.primary?.token === other.primary?.token
+  );
 }

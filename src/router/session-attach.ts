@@ -105,8 +105,8 @@ export function openBackend(
   route: Route,
   context: SessionContext,
   signal: AbortSignal,
+  connectMs = context.timeouts().connectMs,
 ): Promise<Backend> {
-  const { connectMs } = context.timeouts();
   return context.logins.run(() => context.connector.open(route, client, connectMs, signal));
 }
 

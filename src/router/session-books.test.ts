@@ -232,7 +232,7 @@ describe("what changes the session", () => {
     talk.parsed().ready().books.dirty = false;
     talk.says(encode.bind("", "s", ["app.tenant", "blue"]), encode.execute(""), encode.sync());
     expect(talk.books.dirty).toBe(true);
-    expect([...talk.books.customNames]).toEqual(["app.tenant"]);
+    expect([...talk.books.settingNames()]).toEqual(["app.tenant"]);
     expect(talk.books.settingUnknown).toBe(false);
   });
 

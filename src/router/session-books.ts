@@ -2,6 +2,7 @@ import { decodeBind, decodeClose } from "../pgwire/decode.ts";
 import { fromClient, fromServer, transactionState } from "../pgwire/message-types.ts";
 import { scanStatement, type StatementFacts } from "../pgwire/statement.ts";
 import { Awaited, awaited } from "./session-awaited.ts";
+import type { Hidden } from "./session-hidden.ts";
 import { BeginAlone } from "./session-begin.ts";
 import { does, Statements } from "./session-statements.ts";
 
@@ -19,6 +20,9 @@ export type Outcome =
 
 /** More names than this, and the state of the session counts as not known. */
 const mostCustomNames = 256;
+/** Statements that change what functions, triggers or policies do. */
+const changesCode =
+  /^\s*(?:create|alter|drop)\s+(?:or\s+replace\s+)?(?:constraint\s+)?(?:function|procedure|routine|policy|trigger)\b/i;
 const customName = /^[a-z_][\w$]*(?:\.[a-z_][\w$]*)+$/i;
 
 /**
@@ -40,6 +44,8 @@ export class Books {
   /** standard_conforming_strings. */
   plainStrings = true;
   transactions = 0;
+  /** What the code of the database may do to the session unseen. */
+  hidden: Hidden = { names: new Set(), words: null, stale: false };
   readonly statements = new Statements();
   readonly awaited: Awaited;
   #customNames: Set<string> | null = null;
@@ -83,9 +89,9 @@ export class Books {
     return this.#begin.answer;
   }
 
-  /** Settings with a dot the client may have set. */
-  get customNames(): ReadonlySet<string> {
-    return (this.#customNames ??= new Set());
+  /** Settings with a dot that may have been set, by the client or by the code it calls. */
+  settingNames(): ReadonlySet<string> {
+    return new Set([...(this.#customNames ?? []), ...this.hidden.names]);
   }
 
   /** What became of the work in flight if the server is gone now. @param readOnly it was a standby */
@@ -211,7 +217,7 @@ export class Books {
     else {
       const facts = scanStatement(sql, this.plainStrings);
       if (facts.onlyBegins && alone) this.#begin.begins(sql, false);
-      this.#runs(this.#doing(facts), facts);
+      this.#runs(this.#doing(sql, facts), facts);
     }
   }
 
@@ -228,7 +234,7 @@ export class Books {
     if (nameEnd !== -1 && sqlEnd !== -1 && sqlEnd < end) {
       const sql = buffer.toString("latin1", nameEnd + 1, sqlEnd);
       facts = scanStatement(sql, this.plainStrings);
-      what = this.#doing(facts);
+      what = this.#doing(sql, facts);
       if (facts.onlyBegins && alone && !named) this.#begin.begins(sql, true);
     }
     const message = complete ? buffer.subarray(start - 5, end) : null;
@@ -274,11 +280,14 @@ export class Books {
     }
   }
 
-  #doing(facts: StatementFacts): number {
+  #doing(sql: string, facts: StatementFacts): number {
     for (const name of facts.settings) this.#custom(name);
     if (facts.settingUnknown) this.settingUnknown = true;
+    const { hidden } = this;
+    const touches = facts.touchesSession || hidden.words?.test(sql) === true;
+    if (changesCode.test(sql)) hidden.stale = true;
     return (
-      (facts.touchesSession ? does.touchSession : 0) |
+      (touches ? does.touchSession : 0) |
       (facts.mayCommit ? does.commit : 0) |
       (facts.endsTransaction ? does.endTransaction : 0) |
       (facts.onlyBegins ? does.begin : 0)

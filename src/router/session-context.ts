@@ -5,6 +5,7 @@ import type { Timers } from "../system/timers.ts";
 import type { NodeName } from "../values/names.ts";
 import type { BackendConnector } from "./backend-connect.ts";
 import type { Route } from "./backend.ts";
+import type { HiddenState } from "./session-hidden.ts";
 import type { Slots } from "./session-slots.ts";
 import type { ListenerCounters } from "./sessions.ts";
 
@@ -42,6 +43,12 @@ export interface SessionContext {
   readonly pulse: { readonly nowMs: number };
   /** How long a client waited for a server, from when it needed one, in milliseconds. */
   readonly routed: (ms: number) => void;
+  /** What the code of each database may do to sessions. */
+  readonly hidden: HiddenState;
+  /** Something of that was learned which was not known when the sessions of the database began. */
+  readonly learned: (database: string) => void;
+  /** The node that is known to lead; null = nobody is. */
+  readonly primary: () => NodeName | null;
   /** A session has been put on a server: what is known of the cluster may have changed meanwhile. */
   readonly swapped: (id: number) => void;
   /** A session has come to a point that the gate counts. */

@@ -1,7 +1,7 @@
 import { type ServerMessage, terminate } from "../pgwire/encode.ts";
 import { headerLength } from "../pgwire/frames.ts";
 import { transactionState } from "../pgwire/message-types.ts";
-import type { NodeName } from "../values/names.ts";
+import type { FencingToken, NodeName } from "../values/names.ts";
 import type { Backend, Route } from "./backend.ts";
 import type { AdmittedClient } from "./client.ts";
 import { cut, ended, farewell } from "./session-answers.ts";
@@ -13,6 +13,8 @@ import { SessionState } from "./session-state.ts";
 import { Traffic, type TrafficOwner } from "./session-traffic.ts";
 import { takeSnapshot } from "./snapshot.ts";
 
+/** How long the router may take to find out whether a server lets anybody in. */
+const probeMs = 1_000;
 /** How long PostgreSQL may take to tell a session's state. */
 const inspectMs = 5_000;
 
@@ -58,6 +60,7 @@ export abstract class SessionCore implements TrafficOwner {
     this.context = context;
     this.traffic = new Traffic(this, client.socket, context.counters(client.listener.name));
     this.state = new SessionState(this.traffic.books, client.replication);
+    this.traffic.books.hidden = context.hidden.of(client.database);
     client.socket.resume();
     void this.attach();
   }
@@ -92,6 +95,14 @@ export abstract class SessionCore implements TrafficOwner {
   /** Asked anew, where something may have happened meanwhile. */
   protected isIn(phase: Phase): boolean {
     return this.phase === phase;
+  }
+
+  /** The session's node leads under this token: its holder has raised it (F9), or a standby was promoted. It stays. */
+  adopt(token: FencingToken): void {
+    const { backend } = this;
+    if (backend === null) return;
+    backend.route = { ...backend.route, token };
+    this.#lastRoute = backend.route;
   }
 
   onMessage(type: number, length: number): boolean {
@@ -141,7 +152,7 @@ export abstract class SessionCore implements TrafficOwner {
     if (backend === null) return;
     this.lent = backend;
     try {
-      const { snapshot, rest } = await takeSnapshot(backend, this.traffic.books.customNames, {
+      const { snapshot, rest } = await takeSnapshot(backend, this.traffic.books.settingNames(), {
         timers: this.context.timers,
         timeoutMs: inspectMs,
         onAsync: (message) => this.traffic.say(message),
@@ -170,7 +181,7 @@ export abstract class SessionCore implements TrafficOwner {
       this.end(null);
       return;
     }
-    const outcome = books.outcome(this.#lastRoute?.token === null);
+    const outcome = books.outcome(this.#wasReadOnly());
     const bye = farewell(books, outcome);
     books.restart(transactionState.idle);
     const pins = this.state.pins(this.behindGate);
@@ -238,6 +249,21 @@ export abstract class SessionCore implements TrafficOwner {
     this.traffic.attach(backend);
     this.traffic.unblock();
     this.context.swapped(this.client.id);
+    void this.readCode(backend.route);
+  }
+
+  /** Reads what the code of the database may do to sessions, if that is not known. */
+  protected async readCode(route: Route): Promise<void> {
+    const { client, context, abort } = this;
+    if (client.replication) return;
+    const open = (): Promise<Backend> => openBackend(client, route, context, abort.signal);
+    if (await context.hidden.refresh(client.database, open)) context.learned(client.database);
+  }
+
+  /** The session may be other than it seemed: it is looked at when it is next at rest. */
+  suspect(): void {
+    this.traffic.books.dirty = true;
+    if (this.traffic.atRest && !this.traffic.blocked) this.onRest();
   }
 
   protected closeBackend(): void {
@@ -283,7 +309,7 @@ export abstract class SessionCore implements TrafficOwner {
     this.traffic.block();
     if (route !== null && this.context.routes.stands(route)) {
       try {
-        const probe = await openBackend(this.client, route, this.context, this.abort.signal);
+        const probe = await openBackend(this.client, route, this.context, this.abort.signal, probeMs);
         probe.socket.destroy();
         this.end(message);
         return;
@@ -292,6 +318,17 @@ export abstract class SessionCore implements TrafficOwner {
       }
     }
     this.lose();
+  }
+
+  /** Certain only where the server said so, and the primary is known to be another one. */
+  #wasReadOnly(): boolean {
+    const primary = this.context.primary();
+    return (
+      this.#lastRoute?.token === null &&
+      this.known?.get("in_hot_standby") === "on" &&
+      primary !== null &&
+      primary !== this.#lastRoute.node
+    );
   }
 
   #leave(): void {

@@ -1,5 +1,4 @@
 import { transactionState } from "../pgwire/message-types.ts";
-import type { FencingToken } from "../values/names.ts";
 import type { Route } from "./backend.ts";
 import type { AdmittedClient } from "./client.ts";
 import { cancelledError, cut, ended, readyBytes } from "./session-answers.ts";
@@ -11,6 +10,8 @@ import type { PinReason, SessionView } from "./sessions.ts";
 
 /** A session whose state may have changed is looked at after this long without a byte, or when the client goes on. */
 const settleMs = 2;
+/** How often it is looked whether the router's own question has been answered. */
+const lookMs = 5;
 /** A cancel request that finds a held client's statement unread waits this long for it to arrive. */
 const cancelWaitMs = 200;
 
@@ -78,6 +79,8 @@ export class Session extends SessionCore {
     const { nowMs } = this.context.pulse;
     if (this.traffic.active || this.busy) this.#activeAtMs = nowMs;
     this.traffic.active = false;
+    const { backend } = this.traffic;
+    if (this.traffic.books.hidden.stale && backend !== null) void this.readCode(backend.route);
     if (idleMs !== null && this.phase === "live" && nowMs - this.#activeAtMs >= idleMs)
       this.end(ended("terminating connection due to the router's idle timeout"));
   }
@@ -198,12 +201,6 @@ export class Session extends SessionCore {
     this.lose();
   }
 
-  /** The holder has raised its own token (F9): the session stays. */
-  raise(token: FencingToken): void {
-    const { backend } = this;
-    if (backend !== null && backend.route.token !== null) backend.route = { ...backend.route, token };
-  }
-
   /** A policy of the gate: what the session runs is cancelled, and its transaction is lost. */
   async cancelStraggler(): Promise<void> {
     const { backend } = this.traffic;
@@ -216,6 +213,8 @@ export class Session extends SessionCore {
 
   /** The client asks for what it runs to be cancelled. @returns when the request is through */
   async cancel(): Promise<void> {
+    // While the router looks at the session, what the client has sent is about to be passed on.
+    while (this.lent !== null && this.isIn("live")) await this.context.timers.sleep(lookMs);
     const { backend } = this.traffic;
     if (this.phase === "live" && backend !== null) {
       if (this.traffic.books.quiet) return;

@@ -317,3 +317,30 @@ describe("a commit whose wait for standbys was cancelled (F10)", () => {
     }
   });
 });
+
+describe("what code does to a session unseen", () => {
+  test("goes along: a parameter that a function has set, called by another one or by a trigger", async () => {
+    await pair.primary().sql(`
+      create function enter(t text) returns void language plpgsql as $$ begin perform set_config('app.tenant', t, false); end $$;
+      create function login(t text) returns text language sql as $$ select enter(t); select 'in'::text $$;
+      create table visits (who text);
+      create function noted() returns trigger language plpgsql as $$ begin set app.visitor = 'yes'; return null; end $$;
+      create trigger noted after insert on visits for each row execute function noted()`);
+    const session = await open();
+    const read = (): number => pair.events.filter(({ event }) => event === "session.code_read").length;
+    const before = read();
+    // What is changed through the router is read again.
+    await run(session, "create function news() returns int language sql as 'select 1'");
+    await waitFor(() => read() > before, { timeoutMs: 10_000, what: "the code is read" });
+    await run(session, "select login('blue')", "insert into visits values ('me')");
+    await pause(50);
+    await pair.fail();
+    session.send(
+      query(
+        "select 1 / (current_setting('app.tenant') = 'blue' and current_setting('app.visitor') = 'yes')::int",
+      ),
+    );
+    expect((await session.until("Z")).at(-1)).toBe("ZI");
+    expect(session.error).toBeNull();
+  });
+});

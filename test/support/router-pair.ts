@@ -64,6 +64,8 @@ function listenerSettings(name: "primary" | "standby", port: number): ListenerSe
 export interface RouterPair {
   readonly router: Router;
   readonly feed: HandFeed;
+  /** What the router has logged. */
+  readonly events: { readonly event: string; readonly fields: Readonly<Record<string, unknown>> }[];
   readonly port: number;
   readonly standbyPort: number;
   primary(): TestPostgres;
@@ -106,6 +108,7 @@ export async function routerPair(
     });
   };
   tell();
+  const events: RouterPair["events"] = [];
   const router = await startRouter({
     settings: () => settings,
     feed,
@@ -114,7 +117,7 @@ export async function routerPair(
     clock: systemClock,
     timers: systemTimers,
     random: systemRandom,
-    log: () => undefined,
+    log: (_level, event, fields = {}) => events.push({ event, fields }),
     onConsole: (client) => client.socket.destroy(),
     onGateAnswer: () => undefined,
   });
@@ -134,6 +137,7 @@ export async function routerPair(
   return {
     router,
     feed,
+    events,
     port,
     standbyPort,
     primary: () => primary,
