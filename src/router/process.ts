@@ -13,7 +13,7 @@ import { routerControl } from "./console/control.ts";
 import type { ListenerView, RouterSource } from "./console/source.ts";
 import type { ClusterFeed } from "./feed.ts";
 import { startKernelPaths, type KernelPaths } from "./kernel/kernel-paths.ts";
-import { healthOf } from "./metrics/figures.ts";
+import { listenersProblem } from "./metrics/figures.ts";
 import { startRouterHttp, type RouterHttp } from "./metrics/http.ts";
 import { RouterRegister, type RouterSelf } from "./register.ts";
 import { startRouter, type Router } from "./router.ts";
@@ -105,7 +105,9 @@ export class RouterProcess {
         timers,
         random,
         log,
-        unhealthy: () => (this.#running === null ? "the router is starting" : healthOf(this.#source())),
+        // That nobody serves for a moment is no reason to move an address: every router sees the same, and sessions are held.
+        unhealthy: () =>
+          this.#running === null ? "the router is starting" : listenersProblem(this.#source()),
       });
       opened.push(() => vips.close());
       const source = this.#source();

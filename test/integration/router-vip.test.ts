@@ -6,13 +6,14 @@ import { pause, waitFor, type TestProcess } from "../support/process.ts";
 
 const four = "10.77.0.100";
 const six = "fd77::100";
+const withLeader = "10.77.0.101";
 const client = join(import.meta.dirname, "../support/writing-client.mjs");
 const hostsOfRouters = ["db1", "db2"] as const;
 
 describe("a virtual address on real hosts", () => {
   let cluster: HostCluster;
   const routers = new Map<string, TestProcess>();
-  const sampled: { four: number; six: number } = { four: 0, six: 0 };
+  const sampled = { four: 0, six: 0, withLeader: 0 };
   let sampling = true;
   let sampler: Promise<void>;
 
@@ -28,15 +29,20 @@ describe("a virtual address on real hosts", () => {
 
   async function start(host: string, preempt = false): Promise<void> {
     const all = { gained: notify(host, "gained"), lost: notify(host, "lost"), fault: notify(host, "fault") };
-    const vip = (address: string): Record<string, unknown> => ({
+    const vip = (address: string, bind = "router"): Record<string, unknown> => ({
       address,
       interface: "eth0",
-      bind: "router",
+      bind,
       priority: host === "db1" ? 150 : 100,
       preempt,
       notify: all,
     });
-    routers.set(host, await cluster.startRouter(host, { vip: [vip(`${four}/24`), vip(`${six}/128`)] }));
+    routers.set(
+      host,
+      await cluster.startRouter(host, {
+        vip: [vip(`${four}/24`), vip(`${six}/128`), vip(`${withLeader}/32`, "leader")],
+      }),
+    );
   }
 
   const holders = async (address: string): Promise<string[]> => {
@@ -76,6 +82,7 @@ describe("a virtual address on real hosts", () => {
       while (sampling) {
         if (await both(four)) sampled.four += 1;
         if (await both(six)) sampled.six += 1;
+        if (await both(withLeader)) sampled.withLeader += 1;
         await pause(10);
       }
     })();
@@ -178,14 +185,26 @@ describe("a virtual address on real hosts", () => {
     expect(await holders(four)).toEqual(["db2"]);
   });
 
-  it("is given up where the cable is out", async () => {
+  it("one that is bound to the leader follows a switchover", async () => {
     await start("db1");
+    const before = await cluster.leader();
+    await onlyHolder(withLeader, before);
+    await cluster.pgherd("switchover", "--yes");
+    const after = await cluster.leader();
+    expect(after).not.toBe(before);
+    await onlyHolder(withLeader, after);
+    expect(await cluster.sql(cluster.app, withLeader, 5432, "select pg_is_in_recovery()")).toBe("f");
+    // The other kind stayed where it was.
+    expect(await holders(four)).toEqual(["db2"]);
+  });
+
+  it("is given up where the cable is out", async () => {
     await cluster.hosts.cable("db2", "out");
     await onlyHolder(four, "db1", 30_000);
     await cluster.hosts.cable("db2", "in");
   });
 
   it("was never on two hosts at once", () => {
-    expect(sampled).toEqual({ four: 0, six: 0 });
+    expect(sampled).toEqual({ four: 0, six: 0, withLeader: 0 });
   });
 });

@@ -22,6 +22,8 @@ export interface HostCluster {
   readonly app: string;
   /** The node that is primary, by what PostgreSQL says. */
   leader(): Promise<string>;
+  /** Runs the command line on the first node's host. @throws Error with what it said */
+  pgherd(...words: readonly string[]): Promise<string>;
   /** One statement over TCP from a host. @throws Error with what psql said */
   sql(from: string, address: string, port: number, text: string): Promise<string>;
   /** Starts a router on a host with these keys beside the usual ones. @throws Error with what it said when it ends instead */
@@ -142,6 +144,13 @@ export async function makeHostCluster(): Promise<HostCluster> {
         },
         { timeoutMs: 30_000, what: "a primary answers" },
       ),
+    async pgherd(...words) {
+      const file = join(placeOf(nodes[0]), "node.yml");
+      const argv = [process.execPath, program, ...words, "--config", file];
+      const result = await hosts.run(nodes[0], argv, { timeoutMs: 60_000 });
+      if (result.code !== 0) throw new Error(`${result.stdout}${result.stderr}`);
+      return result.stdout;
+    },
     async startRouter(host, keys, as = "root") {
       const place = placeOf(host);
       mkdirSync(place, { recursive: true });

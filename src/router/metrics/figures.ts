@@ -39,8 +39,15 @@ export function nodesOf(source: RouterSource): readonly RoutedNode[] {
 
 /** Why clients are better sent to another router, as a sentence; null = all is well. */
 export function healthOf(source: RouterSource): string | null {
+  const silent = listenersProblem(source);
+  if (silent !== null) return silent;
+  if (source.topology().primary === null) return "No primary is known.";
+  return null;
+}
+
+/** Which listeners take nobody, for people; null = all do. */
+export function listenersProblem(source: Pick<RouterSource, "listeners">): string | null {
   const silent = source.listeners().filter((each) => !each.listening);
   if (silent.length > 0) return `Not listening: ${silent.map((each) => each.name).join(", ")}.`;
-  if (source.topology().primary === null) return "No primary is known.";
   return null;
 }

@@ -27,7 +27,10 @@ export interface VipsOptions {
     event: string,
     fields?: Readonly<Record<string, unknown>>,
   ) => void;
-  /** Why the router cannot serve clients now (no topology, a listener that failed); null = it can. */
+  /**
+   * Why this router cannot serve clients that others could (a listener that failed); null = it can. One that does not reach the store
+   * cannot renew its locks anyway.
+   */
   readonly unhealthy: () => string | null;
 }
 
