@@ -4,8 +4,7 @@ import { deadline, type Timers } from "../system/timers.ts";
 import { type CancelKey, routerNumber } from "./cancel.ts";
 import { connectSocket } from "./net-socket.ts";
 
-/** What is needed of another router's record. */
-export type SiblingRouter = Pick<RouterRecord, "name" | "host" | "listeners">;
+type SiblingRouter = Pick<RouterRecord, "name" | "host" | "listeners">;
 
 /** How long the other router may take; it closes the connection when the request is through. */
 const answerMs = 5_000;
@@ -17,18 +16,19 @@ const mostAtOnce = 100;
  * to another one than the session.
  */
 export class CancelRelay {
-  readonly #siblings: () => readonly SiblingRouter[];
+  readonly #routers: () => readonly SiblingRouter[];
   readonly #timers: Timers;
   #running = 0;
 
-  constructor(siblings: () => readonly SiblingRouter[], timers: Timers) {
-    this.#siblings = siblings;
+  /** @param routers those of the cluster as far as they are known */
+  constructor(routers: () => readonly SiblingRouter[], timers: Timers) {
+    this.#routers = routers;
     this.#timers = timers;
   }
 
   /** @param router the number in the key; @returns when the request is through, or nobody takes it. Never throws. */
   async pass(request: CancelKey, router: number): Promise<void> {
-    const sibling = this.#siblings().find(({ name }) => routerNumber(name) === router);
+    const sibling = this.#routers().find(({ name }) => routerNumber(name) === router);
     const listener = sibling?.listeners.find(({ path }) => path === "session");
     if (sibling === undefined || listener === undefined || this.#running >= mostAtOnce) return;
     const everywhere = ["0.0.0.0", "::", "*"].includes(listener.address);

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { routerRecord } from "../../test/support/agent-service.ts";
 import { startup } from "../../test/support/raw-client.ts";
 import { accessRule, FrontBench } from "../../test/support/router-front.ts";
 import { routerSettings } from "../../test/support/router-source.ts";
@@ -224,8 +225,8 @@ describe("cancel requests", () => {
     client.send(startup("app"));
     await client.outcome();
     const { pid, secret: key } = owner.clients[0]!.cancelKey;
-    const sibling = { name: "r2", host: "127.0.0.1", listeners: owner.fronts.listeners };
-    const asked = await bench.front({ settings, more: { siblings: () => [sibling] } });
+    const asked = await bench.front({ settings });
+    asked.feed.known = [routerRecord("r2", { host: "127.0.0.1", listeners: owner.fronts.listeners })];
     const request = await bench.connect(asked);
     request.send(encodeCancel(pid, key));
     await request.closed();

@@ -2,7 +2,7 @@ import type { ListenerPath, ListenerSettings, RouterSettings } from "../config/r
 import type { Clock } from "../system/clock.ts";
 import { type Access, accessOf } from "./access.ts";
 import { CancelKeys } from "./cancel.ts";
-import { CancelRelay, type SiblingRouter } from "./cancel-relay.ts";
+import { CancelRelay } from "./cancel-relay.ts";
 import { Front } from "./front.ts";
 import type { FrontListener, FrontShared } from "./front-ports.ts";
 import type { ClientLimits } from "./limits.ts";
@@ -33,8 +33,6 @@ export interface FrontsOptions extends Pick<
   readonly routes: ClusterRoutes;
   readonly feed: TopologyFeed;
   readonly verifiers: VerifierSource;
-  /** The other routers of the cluster, as far as they are known. */
-  readonly siblings?: (() => readonly SiblingRouter[]) | undefined;
   readonly counters: (listener: string) => ListenerCounters;
 }
 
@@ -76,7 +74,7 @@ export async function openFronts(options: FrontsOptions): Promise<Fronts> {
     ...options,
     access: () => access,
     cancels: new CancelKeys(settings.router, options.clock),
-    relay: new CancelRelay(options.siblings ?? (() => []), options.timers),
+    relay: new CancelRelay(() => options.feed.routers?.() ?? [], options.timers),
     verifiers: new Verifiers(options.verifiers, options.clock, options.timers),
   });
   const tls = new TlsSet(settings, options.clock);

@@ -1,4 +1,4 @@
-import type { GateOrder } from "../cluster/records.ts";
+import type { GateOrder, RouterRecord } from "../cluster/records.ts";
 import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
 import type { Instant } from "../values/time.ts";
 
@@ -43,6 +43,8 @@ export interface TopologyFeed {
   current(): Topology;
   /** Until when `current().primary` counts if nothing more is heard (F6); null = there is none, or that is not known. */
   primaryUntil?(): Instant | null;
+  /** The routers of the cluster, this one among them, as far as they are known. */
+  routers?(): readonly RouterRecord[];
   /** @returns stops it */
   subscribe(listener: (now: Topology, before: Topology) => void): () => void;
 }

@@ -1,3 +1,4 @@
+import type { RouterRecord } from "../../src/cluster/records.ts";
 import type { AccessRule, ListenerSettings, RouterSettings } from "../../src/config/router-config.ts";
 import { authenticationOk, backendKeyData, readyForQuery } from "../../src/pgwire/encode.ts";
 import { fromClient, transactionState } from "../../src/pgwire/message-types.ts";
@@ -36,10 +37,15 @@ export function routerListener(name: string, over: Partial<ListenerSettings> = {
 /** A feed that a test moves by hand. */
 export class HandFeed implements TopologyFeed {
   #now: Topology = routerPicture().topology;
+  /** What is known of the routers of the cluster. */
+  known: RouterRecord[] = [];
   readonly #listeners = new Set<(now: Topology, before: Topology) => void>();
 
   current(): Topology {
     return this.#now;
+  }
+  routers(): readonly RouterRecord[] {
+    return this.known;
   }
   subscribe(listener: (now: Topology, before: Topology) => void): () => void {
     this.#listeners.add(listener);
@@ -124,7 +130,6 @@ export async function testFronts(options: TestFrontOptions = {}): Promise<TestFr
     counters,
     mockSecret: Buffer.from("a secret of the cluster"),
     verifiers: { find: (user) => Promise.resolve(options.passwords?.get(user) ?? null) },
-    siblings: () => [],
     mayAdminister: (user) => settings.admin.users.includes(user),
     log: (event, fields) => made.log.push({ event, fields }),
     onClient: (client) => {
