@@ -187,7 +187,7 @@ export class Books {
     } else this.copy = type === fromServer.copyOut ? "out" : "both";
   }
 
-  /** CommandComplete or ErrorResponse: a copy is over, a BEGIN has its answer. */
+  /** CommandComplete, or an error that does not end the session: a copy is over, a BEGIN has its answer. */
   statementOver(): void {
     this.copy = "none";
     this.#begin.other();

@@ -121,9 +121,7 @@ export class ServerStream {
         case fromServer.copyBoth:
           books.copyBegins(type);
           break;
-        case fromServer.error:
-          books.statementOver();
-          return this.#stop(at, next);
+        case fromServer.error: // One that ends the session is no answer: the sink tells them apart.
         case fromServer.notice:
         case fromServer.parameterStatus:
           return this.#stop(at, next);

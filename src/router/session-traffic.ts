@@ -168,6 +168,7 @@ export class Traffic implements ServerSink {
       const said = decodeServerMessage(buffer, from + headerLength, to);
       if (said.severity === "FATAL" || said.severity === "PANIC")
         return this.#owner.onFatal(said, Buffer.from(buffer.subarray(from, to)));
+      if (!watched) this.books.statementOver();
       if (this.#doubt === 1) this.#certain();
     } else if (type === fromServer.notice) {
       if (this.#isShutdown(buffer, from, to)) forward = false;
