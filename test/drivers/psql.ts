@@ -77,16 +77,23 @@ export async function psql(target: DriverTarget): Promise<DriverSession> {
   const run = async (...statements: readonly string[]): Promise<void> => {
     await ask(...statements);
   };
-  const put = (number: number): string => `execute put(${number})`;
+  // Rows by plain statements: what an EXECUTE runs is not told by its text, so that a server that dies while it runs takes
+  // the session with it. The prepared statement is there to be carried, and `state` runs it.
+  let table = "";
+  const put = (number: number): string => `insert into ${table} (n) values (${number})`;
   const session: DriverSession = {
     name: "psql",
-    hold: ({ tenant, channel, table }) =>
-      run(
+    hold: (state) => {
+      ({ table } = state);
+      return run(
         "set work_mem = '7MB'",
-        `set app.tenant = '${tenant}'`,
-        `listen ${channel}`,
-        `prepare put(bigint) as insert into ${table} (n) values ($1)`,
-      ),
+        `set app.tenant = '${state.tenant}'`,
+        `listen ${state.channel}`,
+        `prepare state as select json_build_object('work_mem', current_setting('work_mem'),
+           'tenant', current_setting('app.tenant', true), 'channels', array(select pg_listening_channels()),
+           'port', inet_server_port())`.replaceAll("\n", " "),
+      );
+    },
     write: (number) => run(put(number)),
     transaction: async (numbers) => {
       try {
@@ -100,13 +107,7 @@ export async function psql(target: DriverTarget): Promise<DriverSession> {
     commit: () => run("commit"),
     rollback: () => run("rollback"),
     state: async () => {
-      const [text = ""] = await ask(
-        `select json_build_object('work_mem', current_setting('work_mem'), 'tenant', current_setting('app.tenant', true),
-           'channels', array(select pg_listening_channels()), 'port', inet_server_port())`.replaceAll(
-          "\n",
-          " ",
-        ),
-      );
+      const [text = ""] = await ask("execute state");
       return JSON.parse(text) as Awaited<ReturnType<DriverSession["state"]>>;
     },
     heard: async () => {

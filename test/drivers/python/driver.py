@@ -111,9 +111,11 @@ for line in sys.stdin:
     asked = json.loads(line)
     try:
         answer = requests[asked["do"]](asked)
-    except psycopg.Error as error:
+    except Exception as error:
         is_open = connection is not None and not connection.closed
-        answer = {"error": {"code": error.sqlstate, "message": str(error), "open": is_open}}
+        code = error.sqlstate if isinstance(error, psycopg.Error) else None
+        # What psycopg itself does not expect counts as well: an application would see it.
+        answer = {"error": {"code": code, "message": f"{type(error).__name__}: {error}", "open": is_open}}
     print(json.dumps(answer), flush=True)
     if asked["do"] == "close":
         break
