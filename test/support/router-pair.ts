@@ -1,5 +1,6 @@
 import type { GateOrder } from "../../src/cluster/records.ts";
 import type { ListenerSettings, RouterSettings } from "../../src/config/router-config.ts";
+import type { PostgresSettings } from "../../src/postgres/instance.ts";
 import { type Router, startRouter } from "../../src/router/router.ts";
 import type { Topology, TopologyFeed } from "../../src/router/topology.ts";
 import { systemClock } from "../../src/system/clock.ts";
@@ -81,13 +82,14 @@ export interface RouterPair {
 
 const startMs = 60_000;
 
-/** Starts all of it. @param change of the router's settings */
+/** Starts all of it. @param change of the router's settings; @param postgres settings of both servers */
 export async function routerPair(
   set: TestPostgresSet,
   change: (settings: RouterSettings) => RouterSettings = (settings) => settings,
+  postgres: PostgresSettings = plainSettings,
 ): Promise<RouterPair> {
-  let primary = await set.primary("a");
-  let standby = await set.standby("b", primary);
+  let primary = await set.primary("a", postgres);
+  let standby = await set.standby("b", primary, postgres);
   let token = 1;
   const feed = new HandFeed();
   const [port, standbyPort, adminPort] = [await freePort(), await freePort(), await freePort()];
@@ -168,7 +170,7 @@ export async function routerPair(
       const old = primary;
       await promote();
       tell();
-      await old.instance.startStandby(primary.asUpstream(old.node), plainSettings, startMs);
+      await old.instance.startStandby(primary.asUpstream(old.node), postgres, startMs);
       await waitFor(async () => (await old.facts()).walReceiver?.status === "streaming", {
         timeoutMs: startMs,
         what: `${old.node} streams again`,
@@ -185,12 +187,12 @@ export async function routerPair(
       await old.instance.retireDataDirectory();
       await old.instance.clone({
         source: primary.asUpstream(old.node),
-        settings: plainSettings,
+        settings: postgres,
         basebackupOptions: ["--no-sync"],
         signal: new AbortController().signal,
         onProgress: () => undefined,
       });
-      await old.instance.startStandby(primary.asUpstream(old.node), plainSettings, startMs);
+      await old.instance.startStandby(primary.asUpstream(old.node), postgres, startMs);
     },
     close: () => router.stop(0),
   };
