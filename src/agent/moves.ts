@@ -351,6 +351,9 @@ export async function carryOutMove(
   return waitForMove(context, id, plan, timeoutMs);
 }
 
+const busyHint =
+  "Repeat it when these have ended (pgherd router sessions), or give them longer: pgherd config set switchover_drain=10s. With switchover_stragglers=cancel they get the error 40001 instead.";
+
 async function waitForMove(
   context: AgentContext,
   id: string,
@@ -368,6 +371,7 @@ async function waitForMove(
           : "SWITCHOVER_FAILED";
       throw new Fault(code, outcome.message, {
         ...(outcome.leader === plan.from && { detail: nothingChanged }),
+        ...(code === "SWITCHOVER_SESSIONS_BUSY" && { hint: busyHint }),
       });
     }
     await context.timers.sleep(20);

@@ -121,10 +121,10 @@ export class RouterGate {
     );
     throw new Fault(
       "SWITCHOVER_SESSIONS_BUSY",
-      `Sessions could not be held for the move to ${this.#to}: ${lines.join("; ")}`,
+      `The routers could not hold every session for the move to ${this.#to}: ${lines.join("; ")}.`,
       {
         detail: "Nothing was changed: the routers let their clients go on.",
-        hint: "Try again when it is quieter, raise switchover_drain, or set switchover_stragglers to cancel.",
+        hint: "Repeat the switchover when they have ended, or raise switchover_drain.",
       },
     );
   }
@@ -171,11 +171,10 @@ export class RouterGate {
   }
 }
 
-/** `r1: 3 sessions are inside a transaction or a statement`. */
+/** `r1: 3 sessions are busy`, or what the router itself says of it. */
 function sessionsText(name: string, answer: GateAnswer | null, id: string): string {
-  if (answer?.id !== id) return `router ${name} did not answer`;
-  const busy = `${answer.busy} ${answer.busy === 1 ? "session is" : "sessions are"} busy`;
-  return `router ${name}: ${answer.message ?? busy}${answer.message === null || answer.busy === 0 ? "" : ` (${busy})`}`;
+  if (answer?.id !== id) return `${name} did not answer`;
+  return `${name}: ${answer.message ?? `${answer.busy} ${answer.busy === 1 ? "session is" : "sessions are"} busy`}`;
 }
 
 /** Takes the gate away, if it is one of those. What fails is logged: a gate that stays is void by its age. */

@@ -68,6 +68,7 @@ const refusals: ReadonlySet<FaultCode> = new Set<FaultCode>([
   "SWITCHOVER_LEADER_MISMATCH",
   "SWITCHOVER_NO_CANDIDATE",
   "SWITCHOVER_TIME",
+  "SWITCHOVER_SESSIONS_BUSY",
   "REINIT_OF_LEADER",
   "REMOVE_RUNNING_NODE",
 ]);

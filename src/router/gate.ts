@@ -198,20 +198,21 @@ export class Gate {
     const passage = this.#passage;
     if (passage === null) return;
     const { order, phase, late } = passage;
-    let [ready, pinned, busy] = [0, 0, 0];
+    let [ready, pinned] = [0, 0];
+    const stragglers: Session[] = [];
     for (const session of this.#concerned(passage)) {
       const { move } = session;
       // Who has no server at all is in nobody's way.
       const there = phase === "warm" || session.held || session.client.replication || session.node === null;
       // A session that is not let in yet waits in front of the gate.
       if (session.node === null && move === null) continue;
-      if (move === null || move.working || move.verdict === null || !there) busy += 1;
+      if (move === null || move.working || move.verdict === null || !there) stragglers.push(session);
       else if (move.verdict === "ready") ready += 1;
       else pinned += 1;
     }
+    const busy = stragglers.length;
     const state = this.#state(phase, busy, late);
-    const message =
-      state === "failed" ? `${busy} sessions did not come to rest within ${order.drainMs / 1000} s` : null;
+    const message = state === "failed" ? stragglersText(stragglers, order.drainMs) : null;
     const answer: GateAnswer = { id: order.id, phase, state, ready, pinned, busy, message };
     if (JSON.stringify(answer) === JSON.stringify(passage.answer)) return;
     passage.answer = answer;
@@ -278,6 +279,22 @@ export class Gate {
     });
     this.#options.onAnswer();
   }
+}
+
+/** How many sessions of a message are named. */
+const named = 3;
+
+/** `2 sessions did not come to rest within 3 s: app "batch" of app from 10.0.0.40, in a transaction for 12 s; ...`. */
+function stragglersText(sessions: readonly Session[], drainMs: number): string {
+  const what = sessions.slice(0, named).map((session) => {
+    const { user, application, address, state, stateMs } = session.view();
+    const who = application === "" ? user : `"${application}" of ${user}`;
+    const doing = state === "transaction" ? "in a transaction" : state;
+    return `${who} from ${address}, ${doing} for ${Math.round(stateMs / 1000)} s`;
+  });
+  const more = sessions.length > named ? [`${sessions.length - named} more`] : [];
+  const count = `${sessions.length} ${sessions.length === 1 ? "session" : "sessions"}`;
+  return `${count} did not come to rest within ${drainMs / 1000} s (${[...what, ...more].join("; ")})`;
 }
 
 /** A session's place after a change of the cluster, where no gate is in the way (F6, F9). */
