@@ -6,6 +6,7 @@ import type { LeaseRecord } from "../cluster/records.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";
 import { createMemoryDcs, type MemoryDcsHandle } from "../dcs/memory/memory-dcs.ts";
 import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
+import { systemTimers } from "../system/timers.ts";
 import type { WallTime } from "../values/time.ts";
 import type { Agents, LeaderStatus, Serving } from "./agents.ts";
 import { ClusterFeed } from "./feed.ts";
@@ -53,7 +54,7 @@ describe("what the router knows of the cluster", () => {
 
   /** Lets promises and the store's messages through; the clock stands still. */
   const settle = async (): Promise<void> => {
-    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    for (let turn = 0; turn < 20; turn += 1) await systemTimers.sleep(0);
   };
   const pass = async (ms: number): Promise<void> => {
     time.pass(ms);

@@ -5,6 +5,7 @@ import { DcsMirror } from "../agent/mirror.ts";
 import type { RouterRecord } from "../cluster/records.ts";
 import { encodeRecord, keys, StateDecoder } from "../dcs/layout.ts";
 import { createMemoryDcs, type MemoryDcsHandle } from "../dcs/memory/memory-dcs.ts";
+import { systemTimers } from "../system/timers.ts";
 import type { WallTime } from "../values/time.ts";
 import { RouterRegister, type RouterSelf } from "./register.ts";
 
@@ -16,7 +17,7 @@ describe("the record of a router", () => {
   const log = vi.fn();
 
   const settle = async (): Promise<void> => {
-    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    for (let turn = 0; turn < 20; turn += 1) await systemTimers.sleep(0);
   };
   const register = (host = "10.0.0.20", routerId = "me"): RouterRegister =>
     new RouterRegister({
