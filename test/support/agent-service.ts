@@ -9,7 +9,7 @@ import type {
 import type { Grant } from "../../src/cluster/failsafe.ts";
 import type { ClusterEvent, DecisionRecord } from "../../src/cluster/decision.ts";
 import type { RoutingOrder } from "../../src/agent/routing.ts";
-import type { HistoryEntry, NodeRecord, RouterRecord, Tags } from "../../src/cluster/records.ts";
+import type { HistoryEntry, NodeRecord, Tags } from "../../src/cluster/records.ts";
 import type { ClusterState } from "../../src/cluster/state.ts";
 import type { DiskFacts } from "../../src/postgres/disk.ts";
 import { buildStatus } from "../../src/cluster/status.ts";
@@ -18,6 +18,8 @@ import type { Fault } from "../../src/values/fault.ts";
 import type { Lsn } from "../../src/values/lsn.ts";
 import type { FencingToken, NodeName, SystemIdentifier, Timeline } from "../../src/values/names.ts";
 import type { WallTime } from "../../src/values/time.ts";
+import { aDecision, anEvent } from "./agent-records.ts";
+import { routerRecord } from "./router-record.ts";
 
 /** The moment of all fixtures. */
 export const fixtureNow = "2026-11-21T14:00:00.000Z" as WallTime;
@@ -224,56 +226,6 @@ export function clusterState(records: readonly NodeRecord[], over: Partial<Clust
     gate: { value: null, version: 0 },
     routers: new Map(),
     garbage: [],
-    ...over,
-  };
-}
-
-const anEvent: ClusterEvent = {
-  at: fixtureNow,
-  node: "db1",
-  event: "promoted",
-  success: true,
-  message: "db1 is primary on timeline 7",
-  facts: { timeline: 7 },
-};
-const aDecision: DecisionRecord = {
-  at: fixtureNow,
-  node: "db1",
-  rule: "L-01",
-  summary: "the leader goes on",
-  action: "none",
-  why: "the lease is ours",
-  facts: { token: 12, upstream: null },
-  outcome: { ok: true, ms: 3, message: null },
-};
-
-/** What a router says of itself. */
-export function routerRecord(router: string, over: Partial<RouterRecord> = {}): RouterRecord {
-  return {
-    name: router,
-    routerId: "f2b1",
-    sequence: 5,
-    version: "0.1.0",
-    host: "10.0.0.20",
-    listeners: [
-      { name: "primary", target: "primary", address: "10.0.0.20", port: 5000, path: "session" },
-      { name: "standby", target: "standby", address: "10.0.0.20", port: 5001, path: "session" },
-    ],
-    admin: { address: "10.0.0.20", port: 6432 },
-    apiUrl: null,
-    sessions: 40,
-    onPrimary: 30,
-    pinned: [
-      {
-        reason: "temporary table",
-        count: 2,
-        examples: [{ user: "app", database: "shop", application: "reports", address: "10.0.0.40" }],
-      },
-    ],
-    detached: [],
-    gate: null,
-    moved: null,
-    writtenAt: fixtureNow,
     ...over,
   };
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { V1Route } from "./route.ts";
+import * as records from "./schemas-records.ts";
 import * as shape from "./schemas.ts";
 
 /** Shapes that have a name of their own in the description. */
@@ -7,7 +8,7 @@ const named = new Map<z.ZodType, string>([
   [shape.fault, "Fault"],
   [shape.status, "ClusterStatus"],
   [shape.node, "Node"],
-  [shape.history, "History"],
+  [records.history, "History"],
   [shape.events, "Events"],
   [shape.decisions, "Decisions"],
   [shape.reachability, "Reachability"],

@@ -241,18 +241,6 @@ export const node = z.strictObject({
   started_at: time,
 });
 
-export const history = z.array(
-  z.strictObject({
-    timeline: z.number().meta({ description: "The timeline that ended" }),
-    fork_lsn: z.string(),
-    reason: z.string(),
-    at: time,
-    new_timeline: z.number(),
-    new_leader: z.string(),
-    token: z.number(),
-  }),
-);
-
 export const events = z.array(
   z.strictObject({
     at: time,
