@@ -6,7 +6,7 @@ import { elapsedMs } from "../values/time.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 
 /** A router writes its record every two seconds; one that missed three is not waited for. */
-export const routerAwayMs = 6_500;
+const routerAwayMs = 6_500;
 /** How long a router may take until it says anything about a gate, and until its connections on the candidate stand. */
 const answerMs = 5_000;
 const warmMs = 12_000;

@@ -14,7 +14,7 @@ import type { ClusterStatus } from "../cluster/status.ts";
 import { Fault } from "../values/fault.ts";
 import type { Secret } from "../values/secret.ts";
 import { askOnce, type Question } from "./client-request.ts";
-import type { routers as routersShape, routingBody } from "./v1/schemas.ts";
+import type { routers as routersShape, routingBody } from "./v1/schemas-routers.ts";
 import { fromWire, type HistoryLine, type NodePicture } from "./wire.ts";
 
 /** Whom to ask, and with what. */

@@ -260,6 +260,8 @@ export function fakeConnect(given: Partial<ApiClient>): Connect {
     reload: missing("reload"),
     reinit: missing("reinit"),
     removeNode: missing("removeNode"),
+    routers: missing("routers"),
+    orderRouting: missing("orderRouting"),
     ...given,
   };
   return () => Promise.resolve(client);

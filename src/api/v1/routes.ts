@@ -8,6 +8,7 @@ import { jsonReply, type ApiReply } from "../exchange.ts";
 import { historyLine, nodePicture, toWire } from "../wire.ts";
 import { openApiDocument } from "./openapi.ts";
 import { noBody, route, type V1Route } from "./route.ts";
+import * as routing from "./schemas-routers.ts";
 import * as shape from "./schemas.ts";
 
 const reading: readonly V1Route[] = [
@@ -81,7 +82,7 @@ const reading: readonly V1Route[] = [
     guarded: true,
     query: shape.noQuery,
     body: noBody,
-    reply: shape.verifier,
+    reply: routing.verifier,
     handle: async ({ service }, { name }) =>
       jsonReply(200, { role: name, verifier: await service.roleVerifier(name) }),
   }),
@@ -91,7 +92,7 @@ const reading: readonly V1Route[] = [
     summary: "The routers of the cluster, and what all of them are ordered",
     query: shape.noQuery,
     body: noBody,
-    reply: shape.routers,
+    reply: routing.routers,
     handle: ({ service }) => {
       const { routers, orders } = service.routers();
       return jsonReply(200, {
@@ -261,8 +262,8 @@ const nodeChanging: readonly V1Route[] = [
     path: "/v1/routing",
     summary: "An order for all routers: nodes without new clients, a pause",
     query: shape.noQuery,
-    body: shape.routingBody,
-    reply: shape.routingReply,
+    body: routing.routingBody,
+    reply: routing.routingReply,
     handle: async ({ service }, { body }) =>
       jsonReply(200, toWire(await service.orderRouting(routingOrderOf(body)))),
   }),
@@ -303,7 +304,7 @@ async function move(service: ApiContext["service"], body: MoveBody, input: MoveI
 /** How long a pause lasts that does not say it. */
 const usualPauseS = 60;
 
-function routingOrderOf({ order, node, for_s }: z.output<typeof shape.routingBody>): RoutingOrder {
+function routingOrderOf({ order, node, for_s }: z.output<typeof routing.routingBody>): RoutingOrder {
   if (order === "resume") return { kind: order };
   if (order === "pause") return { kind: order, forMs: (for_s ?? usualPauseS) * 1000 };
   if (node === null) throw new Fault("REQUEST_INVALID", `The order ${order} needs a node`);

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { eventNames } from "../../cluster/decision.ts";
 import { nodeStates } from "../../cluster/records.ts";
 import { faultCatalogue, type FaultCode } from "../../values/fault.ts";
+import { planSessions, routerLine } from "./schemas-routers.ts";
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
 const facts = z.record(z.string(), scalar.nullable());
@@ -94,28 +95,7 @@ export const status = z.strictObject({
     .strictObject({ at: time, from: z.string().nullable(), to: z.string().nullable() })
     .nullable(),
   nodes: z.array(nodeStatus),
-  routers: z.array(
-    z.strictObject({
-      name: z.string(),
-      host: z.string(),
-      state: z.enum(["serving", "moving", "unknown"]),
-      listeners: z.array(
-        z.strictObject({
-          name: z.string(),
-          target: z.enum(["primary", "standby", "any"]),
-          address: z.string(),
-          port: z.number(),
-          path: z.enum(["session", "stream", "kernel"]),
-        }),
-      ),
-      sessions: z.number(),
-      pinned: z.number().meta({ description: "Sessions that a planned move would cut" }),
-      detached: z.array(z.string()).meta({ description: "Nodes it gives no new clients" }),
-      api_url: z.string().nullable(),
-      version: z.string(),
-      heard_s: z.number().nullable(),
-    }),
-  ),
+  routers: z.array(routerLine),
 });
 
 const record = z.strictObject({
@@ -328,27 +308,7 @@ export const movePlan = z.strictObject({
   to: z.string(),
   checks: z.array(z.strictObject({ name: z.string(), ok: z.boolean(), detail: z.string() })),
   steps: z.array(z.string()),
-  sessions: z
-    .strictObject({
-      routers: z.array(z.string()),
-      carried: z.number(),
-      pinned: z.array(
-        z.strictObject({
-          reason: z.string(),
-          count: z.number(),
-          examples: z.array(
-            z.strictObject({
-              user: z.string(),
-              database: z.string(),
-              application: z.string(),
-              address: z.string(),
-            }),
-          ),
-        }),
-      ),
-    })
-    .nullable()
-    .meta({ description: "What becomes of the sessions in routers; null = there is none" }),
+  sessions: planSessions,
 });
 
 export const moveOutcome = z.strictObject({
@@ -439,82 +399,3 @@ export const changeQuery = dryRunQuery.extend({
     .optional()
     .meta({ description: "Refuse when the settings have another version by now" }),
 });
-
-export const verifier = z.strictObject({
-  role: z.string(),
-  verifier: z.string().nullable().meta({ description: "rolpassword of pg_authid; null = no password" }),
-});
-
-const routerTarget = z.enum(["primary", "standby", "any"]);
-
-const router = z.strictObject({
-  name: z.string(),
-  router_id: z.string(),
-  sequence: z.number(),
-  version: z.string(),
-  host: z.string(),
-  listeners: z.array(
-    z.strictObject({
-      name: z.string(),
-      target: routerTarget,
-      address: z.string(),
-      port: z.number(),
-      path: z.enum(["session", "stream", "kernel"]),
-    }),
-  ),
-  admin: z.strictObject({ address: z.string(), port: z.number() }).nullable(),
-  api_url: z.string().nullable().optional(),
-  sessions: z.number(),
-  on_primary: z.number().meta({ description: "Those of them that a planned move concerns" }),
-  pinned: z
-    .array(
-      z.strictObject({
-        reason: z.string(),
-        count: z.number(),
-        examples: z.array(
-          z.strictObject({
-            user: z.string(),
-            database: z.string(),
-            application: z.string(),
-            address: z.string(),
-          }),
-        ),
-      }),
-    )
-    .meta({ description: "Sessions that a planned move would cut" }),
-  detached: z.array(z.string()),
-  gate: z
-    .strictObject({
-      id: z.string(),
-      phase: z.enum(["warm", "hold"]),
-      state: z.enum(["working", "done", "failed"]),
-      ready: z.number(),
-      pinned: z.number(),
-      busy: z.number(),
-      message: z.string().nullable(),
-    })
-    .nullable()
-    .meta({ description: "How it stands with the move in progress" }),
-  moved: z
-    .strictObject({ id: z.string(), held_ms: z.number(), carried: z.number(), cut: z.number() })
-    .nullable()
-    .meta({ description: "How the last move went for its sessions" }),
-  written_at: time,
-  heard_s: z.number().nullable().meta({ description: "Seconds since it was last heard; null = never" }),
-});
-
-const routingOrders = z.strictObject({
-  detached: z.array(z.string()).meta({ description: "Nodes that get no new clients" }),
-  draining: z.array(z.string()).meta({ description: "Those of them whose sessions are to leave too" }),
-  paused_until: time.nullable(),
-});
-
-export const routers = z.strictObject({ routers: z.array(router), orders: routingOrders });
-
-export const routingBody = z.strictObject({
-  order: z.enum(["detach", "drain", "attach", "pause", "resume"]),
-  node: nodeName.nullable().default(null),
-  for_s: z.number().positive().max(3600).nullable().default(null).meta({ description: "Of a pause" }),
-});
-
-export const routingReply = routingOrders;
