@@ -1,5 +1,11 @@
 import type { Log } from "../agent/context.ts";
-import type { GateAnswer, MovedSessions, PinnedSessions, RouterListener, RouterRecord } from "../cluster/records.ts";
+import type {
+  GateAnswer,
+  MovedSessions,
+  PinnedSessions,
+  RouterListener,
+  RouterRecord,
+} from "../cluster/records.ts";
 import type { Dcs } from "../dcs/dcs.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";
 import type { Clock } from "../system/clock.ts";

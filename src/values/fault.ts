@@ -20,7 +20,10 @@ export const faultCatalogue = {
   AGENT_ALREADY_RUNNING: { retry: false, summary: "Another agent already serves this data directory" },
   TOOL_MISSING: { retry: false, summary: "A program of the operating system is not installed" },
   CAPABILITY_MISSING: { retry: false, summary: "The process may not do what it needs on this host" },
-  KERNEL_PATH_UNAVAILABLE: { retry: false, summary: "The kernel of this host cannot pass the connections on" },
+  KERNEL_PATH_UNAVAILABLE: {
+    retry: false,
+    summary: "The kernel of this host cannot pass the connections on",
+  },
   VIP_FAILED: { retry: true, summary: "The virtual address could not be placed or removed" },
   RUNS_AS_ROOT: { retry: false, summary: "PostgreSQL refuses to run as root" },
   // What ends PostgreSQL at the deadline of the lease

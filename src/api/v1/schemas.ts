@@ -9,7 +9,6 @@ import { faultCatalogue, type FaultCode } from "../../values/fault.ts";
 import { planSessions, routerLine } from "./schemas-routers.ts";
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
-const facts = z.record(z.string(), scalar.nullable());
 const lsn = z
   .string()
   .regex(/^[0-9A-F]+\/[0-9A-F]+$/)
@@ -260,7 +259,7 @@ export const events = z.array(
     event: z.enum(eventNames),
     success: z.boolean(),
     message: z.string(),
-    facts,
+    facts: z.record(z.string(), scalar.nullable()),
   }),
 );
 
@@ -272,7 +271,7 @@ export const decisions = z.array(
     summary: z.string(),
     action: z.string(),
     why: z.string(),
-    facts,
+    facts: z.record(z.string(), scalar.nullable()),
     outcome: z.strictObject({ ok: z.boolean(), ms: z.number(), message: z.string().nullable() }).nullable(),
   }),
 );
