@@ -4,7 +4,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { postgresUser } from "../scripts/requirements.mjs";
 import { root, say } from "../scripts/run.mjs";
-import { freePorts, killAllIn, launch, waitFor } from "./processes.mjs";
+import { freePorts, killAllIn, launch, processesIn, waitFor } from "./processes.mjs";
 import { connectWire } from "./wire-client.mjs";
 
 /**
@@ -46,12 +46,19 @@ export async function startRouter({ path, server, etcd, clients, dir, signal }) 
   writeFileSync(file, routerFile({ path, port, admin, metrics, etcd, clients, dir: own }), { mode: 0o600 });
   if (user !== undefined) chownSync(file, user.uid, user.gid);
   const log = join(own, "log");
+  let pid = null;
   const down = async () => {
+    // Asked first: what the path kernel has put into the kernel is taken out by the router itself.
+    if (pid !== null && processesIn(own).includes(pid)) {
+      process.kill(pid, "SIGTERM");
+      const gone = () => (processesIn(own).includes(pid) ? null : true);
+      await waitFor("the router's end", { limitMs: 15_000 }, gone).catch((error) => say(error.message));
+    }
     if (existsSync(own)) await killAllIn(own);
   };
   const address = { host: "127.0.0.1", port };
   const program = [process.execPath, join(root, "bin/pgherd"), "router", "--config", file];
-  const pid = await launch(["prlimit", `--nofile=${clients * 2 + 1000}`, ...program], {
+  pid = await launch(["prlimit", `--nofile=${clients * 2 + 1000}`, ...program], {
     cwd: own,
     log,
     user,

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { routerRecord } from "../../test/support/router-record.ts";
+import { routerRecord } from "../../test/support/agent-pictures.ts";
 import type { GateAnswer, GateOrder, RouterRecord } from "../cluster/records.ts";
 import type { DcsTransaction } from "../dcs/dcs.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { nodeRecord, primarySql, standbySql } from "../../test/support/agent-service.ts";
+import { nodeRecord, primarySql, standbySql } from "../../test/support/agent-pictures.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";
 import { parseRoutingOrders } from "../dcs/layout-routers.ts";
 import { createMemoryDcs, type MemoryDcsHandle } from "../dcs/memory/memory-dcs.ts";

@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { nodeRecord, localPicture, plainTags, primarySql } from "../../test/support/agent-service.ts";
+import { nodeRecord, localPicture, plainTags, primarySql } from "../../test/support/agent-pictures.ts";
 import { ask, startTestApi, testToken } from "../../test/support/api-server.ts";
 import { makeCertificates, type CertificateFiles } from "../../test/support/certificates.ts";
 import { freePort } from "../../test/support/ports.ts";

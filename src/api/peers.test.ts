@@ -1,6 +1,6 @@
 import { createServer, type Server } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { nodeRecord, standbySql } from "../../test/support/agent-service.ts";
+import { nodeRecord, standbySql } from "../../test/support/agent-pictures.ts";
 import { startTestApi, testToken } from "../../test/support/api-server.ts";
 import type { Grant } from "../cluster/failsafe.ts";
 import type { NodeRecord } from "../cluster/records.ts";

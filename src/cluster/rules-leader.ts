@@ -81,7 +81,7 @@ export const leaderRules: readonly Rule[] = [
     summary: "a holder whose data was put back to an earlier state gives the lease up",
     answer: (view) =>
       view.standing.kind === "mine" &&
-      view.postgres.kind === "stopped" &&
+      !(view.postgres.kind === "running" && view.postgres.role === "primary") &&
       isReplaced(view.cluster?.durability.value ?? [], view.member)
         ? { action: { kind: "handover", candidate: null }, why: `${view.member} is not the recorded primary` }
         : null,

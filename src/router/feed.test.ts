@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import { nodeRecord, primarySql, standbySql } from "../../test/support/agent-service.ts";
+import { nodeRecord, primarySql, standbySql } from "../../test/support/agent-pictures.ts";
 import { ManualTime } from "../../test/support/manual-time.ts";
 import type { StateFiles } from "../agent/state-files.ts";
 import type { LeaseRecord } from "../cluster/records.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { routerRecord } from "../../test/support/router-record.ts";
+import { routerRecord } from "../../test/support/agent-pictures.ts";
 import { startup } from "../../test/support/raw-client.ts";
 import { accessRule, FrontBench } from "../../test/support/router-front.ts";
 import { routerSettings } from "../../test/support/router-source.ts";

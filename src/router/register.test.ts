@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import { routerRecord } from "../../test/support/router-record.ts";
+import { routerRecord } from "../../test/support/agent-pictures.ts";
 import { ManualTime } from "../../test/support/manual-time.ts";
 import { DcsMirror } from "../agent/mirror.ts";
 import type { RouterRecord } from "../cluster/records.ts";

@@ -45,7 +45,7 @@ export const cancelledError = errorResponse(cancelled);
 
 export const readyIdle = readyForQuery(transactionState.idle);
 const readyFailed = readyForQuery(transactionState.failed);
-const lostTransactionError = errorResponse(lostTransaction);
+export const lostTransactionError = errorResponse(lostTransaction);
 const unknownOutcomeError = errorResponse(unknownOutcome);
 
 /** What is sent at once when the server is gone, and how the client stands afterwards. */

@@ -199,6 +199,7 @@ export abstract class SessionCore implements TrafficOwner {
     this.traffic.attention = false;
     this.traffic.say(bye.bytes);
     this.traffic.unblock();
+    if (this.isIn("lost") && this.waitsWithoutServer()) return;
     // Notifications come to a session that says nothing itself.
     if (this.isIn("lost") && this.state.listens && outcome === "nothing" && !bye.owed) this.goOn();
   }
@@ -245,6 +246,7 @@ export abstract class SessionCore implements TrafficOwner {
     this.traffic.books.restart(status);
     this.traffic.server.reset();
     this.behindGate = false;
+    this.traffic.cancelledAs = null;
     this.phase = "live";
     this.traffic.attach(backend);
     this.traffic.unblock();

@@ -51,6 +51,8 @@ export class Traffic implements ServerSink {
   #working = false;
   /** A cancelled wait for standbys was reported: 1 = the success that follows is to be replaced, 2 = it has been. */
   #doubt: 0 | 1 | 2 = 0;
+  /** The router itself has the statement cancelled: what the client is told instead; null = it has not. */
+  cancelledAs: Buffer | null = null;
   /** The client has sent something since this was last looked at. */
   active = false;
 
@@ -168,6 +170,11 @@ export class Traffic implements ServerSink {
       const said = decodeServerMessage(buffer, from + headerLength, to);
       if (said.severity === "FATAL" || said.severity === "PANIC")
         return this.#owner.onFatal(said, Buffer.from(buffer.subarray(from, to)));
+      if (this.cancelledAs !== null && said.code === "57014") {
+        this.say(this.cancelledAs);
+        this.cancelledAs = null;
+        forward = false;
+      }
       if (!watched) this.books.statementOver();
       if (this.#doubt === 1) this.#certain();
     } else if (type === fromServer.notice) {

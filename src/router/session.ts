@@ -1,7 +1,7 @@
 import { transactionState } from "../pgwire/message-types.ts";
 import type { Route } from "./backend.ts";
 import type { AdmittedClient } from "./client.ts";
-import { cancelledError, cut, ended, readyBytes } from "./session-answers.ts";
+import { cancelledError, cut, ended, lostTransactionError, readyBytes } from "./session-answers.ts";
 import { openBackend, wakeUp } from "./session-attach.ts";
 import type { SessionContext } from "./session-context.ts";
 import { SessionCore } from "./session-core.ts";
@@ -12,6 +12,8 @@ import type { PinReason, SessionView } from "./sessions.ts";
 const settleMs = 2;
 /** How often it is looked whether the router's own question has been answered. */
 const lookMs = 5;
+/** How long a server may take to answer a statement that was cancelled. */
+const cancelAnswerMs = 500;
 /** A cancel request that finds a held client's statement unread waits this long for it to arrive. */
 const cancelWaitMs = 200;
 
@@ -147,6 +149,7 @@ export class Session extends SessionCore {
     this.#move?.end();
     this.#move = null;
     this.behindGate = false;
+    this.traffic.cancelledAs = null;
     if (this.#paused) return;
     if (this.phase !== "held") {
       this.traffic.attention = this.traffic.books.dirty;
@@ -205,10 +208,21 @@ export class Session extends SessionCore {
   async cancelStraggler(): Promise<void> {
     const { backend } = this.traffic;
     if (this.phase !== "live" || backend === null || this.traffic.atRest) return;
-    if (!this.traffic.books.quiet) await this.context.connector.cancel(backend);
+    if (!this.traffic.books.quiet) {
+      this.traffic.cancelledAs = lostTransactionError;
+      await this.context.connector.cancel(backend);
+      await this.#answered();
+    }
     if (this.backend !== backend || !this.busy) return;
     this.closeBackend();
     this.lose();
+  }
+
+  /** The answer says what became of a statement: without it, one that runs alone would be of unknown outcome. */
+  async #answered(): Promise<void> {
+    const { timers } = this.context;
+    for (let left = cancelAnswerMs; left > 0 && !this.traffic.books.quiet; left -= lookMs)
+      await timers.sleep(lookMs, this.abort.signal);
   }
 
   /** The client asks for what it runs to be cancelled. @returns when the request is through */

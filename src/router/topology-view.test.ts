@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clusterState, nodeRecord, primarySql, standbySql } from "../../test/support/agent-service.ts";
+import { clusterState, nodeRecord, primarySql, standbySql } from "../../test/support/agent-pictures.ts";
 import type { GateOrder, LeaseRecord, NodeRecord } from "../cluster/records.ts";
 import type { Lsn } from "../values/lsn.ts";
 import type { FencingToken, NodeName, Timeline } from "../values/names.ts";

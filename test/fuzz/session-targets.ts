@@ -38,7 +38,7 @@ function state(books: Books): unknown {
   return {
     ...{ status, extended, copy, dirty, settingUnknown, transactions, atRest },
     replies: books.awaited.replies,
-    names: [...books.customNames].sort(),
+    names: [...books.settingNames()].sort(),
     statements: books.statements.messages().map((message) => message.toString("hex")),
     unnamed: books.statements.unnamedMessage?.toString("hex"),
     notable: books.statements.notable,

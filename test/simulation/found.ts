@@ -44,5 +44,6 @@ export const bugsFound: readonly { readonly seed: number; readonly scenario: str
   { seed: 20925, scenario: null },
   { seed: 21045, scenario: null },
   { seed: 40018, scenario: null },
+  { seed: 137, scenario: "crashes" },
   { seed: 40036, scenario: null },
 ];

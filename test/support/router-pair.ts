@@ -13,7 +13,7 @@ import { freePort } from "./ports.ts";
 import { waitFor } from "./process.ts";
 
 /** What a router knows of the cluster, told by the test. */
-export class HandFeed implements TopologyFeed {
+class HandFeed implements TopologyFeed {
   #now: Topology = {
     revision: 0,
     primary: null,

@@ -3,7 +3,7 @@ import type { ListenerView, RouterSource } from "../../src/router/console/source
 import type { ListenerCounters, SessionView } from "../../src/router/sessions.ts";
 import type { Topology } from "../../src/router/topology.ts";
 import type { FencingToken, NodeName, Timeline } from "../../src/values/names.ts";
-import { clusterState, fixtureNow, nodeRecord, primarySql, standbySql } from "./agent-service.ts";
+import { clusterState, fixtureNow, nodeRecord, primarySql, standbySql } from "./agent-pictures.ts";
 
 /** The counters of a listener nobody has used. */
 export const noCounters: ListenerCounters = {

@@ -6,7 +6,7 @@ import {
   primarySql,
   standbyPicture,
   standbySql,
-} from "../../../test/support/agent-service.ts";
+} from "../../../test/support/agent-pictures.ts";
 import { ask, startTestApi } from "../../../test/support/api-server.ts";
 import type { Lsn } from "../../values/lsn.ts";
 import { exposition } from "../../system/exposition.ts";

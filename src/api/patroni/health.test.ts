@@ -6,7 +6,7 @@ import {
   runningPostgres,
   standbyPicture,
   standbySql,
-} from "../../../test/support/agent-service.ts";
+} from "../../../test/support/agent-pictures.ts";
 import type { Lsn } from "../../values/lsn.ts";
 import {
   healthPaths,

@@ -8,7 +8,7 @@ import {
   runningPostgres,
   standbyPicture,
   standbySql,
-} from "../../../test/support/agent-service.ts";
+} from "../../../test/support/agent-pictures.ts";
 import { ask, askAs, startTestApi, type Reply } from "../../../test/support/api-server.ts";
 import { Fault, type FaultCode } from "../../values/fault.ts";
 import type { Lsn } from "../../values/lsn.ts";

@@ -1,6 +1,7 @@
 import { setImmediate as afterIo } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { FixtureService, fixtureNow } from "../../../test/support/agent-service.ts";
+import { fixtureNow } from "../../../test/support/agent-pictures.ts";
+import { FixtureService } from "../../../test/support/agent-service.ts";
 import { ManualTime } from "../../../test/support/manual-time.ts";
 import { Fault } from "../../values/fault.ts";
 import { ScheduledRestart, type RestartOrder } from "./scheduled-restart.ts";

@@ -1,6 +1,5 @@
 import { z } from "zod";
 import type { V1Route } from "./route.ts";
-import * as records from "./schemas-records.ts";
 import * as shape from "./schemas.ts";
 
 /** Shapes that have a name of their own in the description. */
@@ -8,7 +7,7 @@ const named = new Map<z.ZodType, string>([
   [shape.fault, "Fault"],
   [shape.status, "ClusterStatus"],
   [shape.node, "Node"],
-  [records.history, "History"],
+  [shape.history, "History"],
   [shape.events, "Events"],
   [shape.decisions, "Decisions"],
   [shape.reachability, "Reachability"],

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { localPicture, nodeRecord, standbyPicture } from "../../../test/support/agent-service.ts";
+import { localPicture, nodeRecord, standbyPicture } from "../../../test/support/agent-pictures.ts";
 import { ask, askAs, startTestApi } from "../../../test/support/api-server.ts";
 import { Fault } from "../../values/fault.ts";
 import { v1Routes } from "./routes.ts";

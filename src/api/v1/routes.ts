@@ -8,7 +8,6 @@ import { jsonReply, type ApiReply } from "../exchange.ts";
 import { historyLine, nodePicture, toWire } from "../wire.ts";
 import { openApiDocument } from "./openapi.ts";
 import { noBody, route, type V1Route } from "./route.ts";
-import * as records from "./schemas-records.ts";
 import * as routing from "./schemas-routers.ts";
 import * as shape from "./schemas.ts";
 
@@ -37,7 +36,7 @@ const reading: readonly V1Route[] = [
     summary: "Ended timelines, oldest first",
     query: shape.noQuery,
     body: noBody,
-    reply: records.history,
+    reply: shape.history,
     handle: ({ service }) => jsonReply(200, service.history().map(historyLine)),
   }),
   route({

@@ -9,7 +9,6 @@ import { faultCatalogue, type FaultCode } from "../../values/fault.ts";
 import { planSessions, routerLine } from "./schemas-routers.ts";
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
-const facts = z.record(z.string(), scalar.nullable());
 const lsn = z
   .string()
   .regex(/^[0-9A-F]+\/[0-9A-F]+$/)
@@ -241,6 +240,18 @@ export const node = z.strictObject({
   started_at: time,
 });
 
+export const history = z.array(
+  z.strictObject({
+    timeline: z.number().meta({ description: "The timeline that ended" }),
+    fork_lsn: z.string(),
+    reason: z.string(),
+    at: time,
+    new_timeline: z.number(),
+    new_leader: z.string(),
+    token: z.number(),
+  }),
+);
+
 export const events = z.array(
   z.strictObject({
     at: time,
@@ -248,7 +259,7 @@ export const events = z.array(
     event: z.enum(eventNames),
     success: z.boolean(),
     message: z.string(),
-    facts,
+    facts: z.record(z.string(), scalar.nullable()),
   }),
 );
 
@@ -260,7 +271,7 @@ export const decisions = z.array(
     summary: z.string(),
     action: z.string(),
     why: z.string(),
-    facts,
+    facts: z.record(z.string(), scalar.nullable()),
     outcome: z.strictObject({ ok: z.boolean(), ms: z.number(), message: z.string().nullable() }).nullable(),
   }),
 );

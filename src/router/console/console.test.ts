@@ -2,7 +2,7 @@ import { connect as connectTcp, createServer, type AddressInfo, type Server } fr
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ManualTime } from "../../../test/support/manual-time.ts";
-import { fixtureNow } from "../../../test/support/agent-service.ts";
+import { fixtureNow } from "../../../test/support/agent-pictures.ts";
 import {
   routerPicture,
   routerSettings,

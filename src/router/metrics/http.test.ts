@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { fixtureNow } from "../../../test/support/agent-service.ts";
+import { fixtureNow } from "../../../test/support/agent-pictures.ts";
 import { metricsReference } from "../../../test/support/router-metrics.ts";
 import { routerPicture, routerSource, sessionView } from "../../../test/support/router-source.ts";
 import { watchProcess } from "../../system/process-probe.ts";

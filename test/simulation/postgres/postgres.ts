@@ -3,8 +3,14 @@ import type { SimProcess } from "../engine.ts";
 import type { Host } from "../host.ts";
 import type { Backend } from "./backend.ts";
 import type { ClusterNet } from "./cluster-net.ts";
-import { Server, type StartMode } from "./server.ts";
+import { Server } from "./server.ts";
 import type { DataDirectory, WalRecord } from "./wal.ts";
+
+/** How the postmaster was started: with `standby.signal`, able to write, and by whom. */
+export interface StartMode {
+  readonly standby: boolean;
+  readonly ours: boolean;
+}
 
 /** PostgreSQL on one host: the data directory, the server that works in it, and what outlives either. */
 export class Postgres {

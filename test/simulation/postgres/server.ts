@@ -2,19 +2,13 @@ import type { NodeName } from "../../../src/values/names.ts";
 import type { Upstream } from "../../../src/postgres/instance.ts";
 import type { SimEvent, SimProcess } from "../engine.ts";
 import { Backend, type SynchronousCommit } from "./backend.ts";
-import type { Postgres } from "./postgres.ts";
+import type { Postgres, StartMode } from "./postgres.ts";
 import { SyncRep, loadNames } from "./sync-rep.ts";
 import { WalReceiver, type WalSender } from "./streaming.ts";
 import { firstByte, toLsn, toTimeline, type Commit, type DataDirectory, type WalRecord } from "./wal.ts";
 
 /** wal_retrieve_retry_interval. */
 const retryMs = 200;
-
-/** How the postmaster was started: with `standby.signal`, able to write, and by whom. */
-export interface StartMode {
-  readonly standby: boolean;
-  readonly ours: boolean;
-}
 
 /** One life of a postmaster and of what it started. */
 export class Server {
