@@ -1,4 +1,4 @@
-import { headerLength, largestMessage, lie } from "../pgwire/frames.ts";
+import { announcedSize, headerLength } from "../pgwire/frames.ts";
 import { fromClient } from "../pgwire/message-types.ts";
 import type { Books } from "./session-books.ts";
 
@@ -52,13 +52,7 @@ export class ClientStream {
     }
     while (to - at >= headerLength) {
       const type = chunk[at] ?? 0;
-      const size =
-        (((chunk[at + 1] ?? 0) << 24) |
-          ((chunk[at + 2] ?? 0) << 16) |
-          ((chunk[at + 3] ?? 0) << 8) |
-          (chunk[at + 4] ?? 0)) >>>
-        0;
-      if (size < 4 || size > largestMessage) throw lie(type, size);
+      const size = announcedSize(chunk, at);
       const next = at + 1 + size;
       if (next > to) {
         if (size + 1 <= wholeUpTo(type)) return at;
@@ -95,8 +89,7 @@ export class ClientStream {
   front(): { readonly type: number; readonly length: number; readonly whole: boolean } | null {
     if (this.kept.length < headerLength) return null;
     const type = this.kept.readUInt8(0);
-    const size = this.kept.readUInt32BE(1);
-    if (size < 4 || size > largestMessage) throw lie(type, size);
+    const size = announcedSize(this.kept, 0);
     return { type, length: size + 1, whole: this.kept.length >= size + 1 };
   }
 

@@ -1,4 +1,4 @@
-import { headerLength, largestMessage, lie } from "../pgwire/frames.ts";
+import { announcedSize, headerLength, lie } from "../pgwire/frames.ts";
 import { fromServer } from "../pgwire/message-types.ts";
 import type { Books } from "./session-books.ts";
 
@@ -81,13 +81,7 @@ export class ServerStream {
     }
     while (to - at >= headerLength) {
       const type = chunk[at] ?? 0;
-      const size =
-        (((chunk[at + 1] ?? 0) << 24) |
-          ((chunk[at + 2] ?? 0) << 16) |
-          ((chunk[at + 3] ?? 0) << 8) |
-          (chunk[at + 4] ?? 0)) >>>
-        0;
-      if (size < 4 || size > largestMessage) throw lie(type, size);
+      const size = announcedSize(chunk, at);
       // Its one byte is read here: it must not be another message's.
       if (type === fromServer.readyForQuery && size !== 5) throw lie(type, size);
       const next = at + 1 + size;
