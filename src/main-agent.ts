@@ -2,7 +2,6 @@ import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { rootCertificates } from "node:tls";
-import { parseArgs } from "node:util";
 import type { Daemon } from "./agent/assemble.ts";
 import type { Log } from "./agent/context.ts";
 import { startAgent } from "./agent/daemon.ts";
@@ -29,12 +28,10 @@ import { systemRandom } from "./system/random.ts";
 import { systemTimers, type Timer } from "./system/timers.ts";
 import { Fault, toFault } from "./values/fault.ts";
 import { Secret } from "./values/secret.ts";
+import { startDaemon } from "./daemon-start.ts";
 import { programFile } from "./program-file.ts";
 import { createLog } from "./program-log.ts";
 import { ownVersion } from "./cli/own-version.ts";
-
-/** Ended by a mistake that a restart cannot mend (EX_CONFIG): the supervisor gives up. */
-const configurationExit = 78;
 
 /** Ended to be started again (EX_TEMPFAIL): PostgreSQL runs on and waits for the next agent. */
 const restartExit = 75;
@@ -42,30 +39,8 @@ const restartExit = 75;
 const usage = "usage: pgherd agent --config NODE.yml [--supervised]\n";
 
 /** `pgherd agent`: runs until it is told to end. @returns the exit code */
-export async function agentMain(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { config: { type: "string" }, supervised: { type: "boolean" }, help: { type: "boolean" } },
-    strict: false,
-  });
-  const file = values["config"];
-  if (typeof file !== "string") {
-    process.stderr.write(usage);
-    return values["help"] === true ? 0 : 2;
-  }
-  try {
-    return await runAgent(file);
-  } catch (thrown) {
-    return reportAndEnd(toFault(thrown));
-  }
-}
-
-function reportAndEnd(fault: Fault): number {
-  process.stderr.write(`${fault.message} [${fault.code}]\n`);
-  if (fault.detail !== null) process.stderr.write(`  detail  ${fault.detail}\n`);
-  if (fault.hint !== null) process.stderr.write(`  next    ${fault.hint}\n`);
-  if (fault.code === "INTERNAL") process.stderr.write(`${fault.stack ?? ""}\n`);
-  return fault.retrySafe ? 1 : configurationExit;
+export function agentMain(argv: readonly string[]): Promise<number> {
+  return startDaemon(argv, usage, { supervised: { type: "boolean" } }, runAgent);
 }
 
 async function runAgent(file: string): Promise<number> {

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { parseArgs } from "node:util";
 import type { Log } from "./agent/context.ts";
 import { openStateFiles } from "./agent/state-files.ts";
 import { tellServiceManager } from "./agent/service-watchdog.ts";
@@ -11,6 +10,7 @@ import { loadRouterSettings } from "./config/router-file.ts";
 import { keys, parseSecrets } from "./dcs/layout.ts";
 import type { RoutingOrders } from "./dcs/layout-routers.ts";
 import { openDcs } from "./dcs/open.ts";
+import { startDaemon } from "./daemon-start.ts";
 import { programFile } from "./program-file.ts";
 import { createLog } from "./program-log.ts";
 import { ClusterFeed } from "./router/feed.ts";
@@ -19,41 +19,17 @@ import { TokenMemory } from "./router/token-memory.ts";
 import { systemClock } from "./system/clock.ts";
 import { systemRandom } from "./system/random.ts";
 import { systemTimers } from "./system/timers.ts";
-import { toFault, type Fault } from "./values/fault.ts";
+import { toFault } from "./values/fault.ts";
 import { Secret } from "./values/secret.ts";
 
-/** Ended by a mistake that a restart cannot mend (EX_CONFIG). */
-const configurationExit = 78;
 /** How often it is said that the store does not answer yet. */
 const waitingLineMs = 10_000;
 
 const usage = "usage: pgherd router --config ROUTER.yml\n";
 
 /** `pgherd router --config FILE`: runs until it is told to end. @returns the exit code */
-export async function routerMain(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { config: { type: "string", short: "c" }, help: { type: "boolean" } },
-    strict: false,
-  });
-  const file = values["config"];
-  if (typeof file !== "string") {
-    process.stderr.write(usage);
-    return values["help"] === true ? 0 : 2;
-  }
-  try {
-    return await runRouter(file);
-  } catch (thrown) {
-    return reportAndEnd(toFault(thrown));
-  }
-}
-
-function reportAndEnd(fault: Fault): number {
-  process.stderr.write(`${fault.message} [${fault.code}]\n`);
-  if (fault.detail !== null) process.stderr.write(`  detail  ${fault.detail}\n`);
-  if (fault.hint !== null) process.stderr.write(`  next    ${fault.hint}\n`);
-  if (fault.code === "INTERNAL") process.stderr.write(`${fault.stack ?? ""}\n`);
-  return fault.retrySafe ? 1 : configurationExit;
+export function routerMain(argv: readonly string[]): Promise<number> {
+  return startDaemon(argv, usage, { config: { type: "string", short: "c" } }, runRouter);
 }
 
 async function runRouter(file: string): Promise<number> {
