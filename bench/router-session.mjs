@@ -16,8 +16,8 @@ const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
 const loadCases = ["reads", "writes", "connect", "copy"];
 const moveCases = ["switchover", "postmaster"];
 const crowdCases = ["idle", "storm"];
-/** Of the server that the load goes to; more than the clients of any case, with pgpool's spare children. */
-const connections = 400;
+/** Of the server that the load goes to: the poolers keep theirs open between the runs, each as many as it has clients. */
+const connections = 800;
 
 /** Measures what was asked for. @returns the exit code */
 export async function runRouterSession(options) {
