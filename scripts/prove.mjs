@@ -1,15 +1,22 @@
 // The long proofs (npm run prove): what `npm test` does a little of, many times over, until it is told to stop or has made its rounds.
-//   npm run prove -- [--rounds N] [--views N] [--lives N] [--faults N] [--set KEY=VALUE] [--resume FILE]
 // A round decides N generated views per property and lives N simulated lives (other ones each time), puts one cluster through kills and moves under a
 // ledger of acknowledged rows, and plays every fault of the fault suite N times (as root). --set: cluster settings of that suite.
 // With --resume the counts are kept in FILE and add up over the runs of one commit.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { readArguments } from "./arguments.mjs";
 import { root, run, say } from "./run.mjs";
 import { setUp } from "./setup.mjs";
 
-const { values } = parseArgs({
-  options: {
+const usage = `npm run prove [-- OPTION...]
+  --rounds N        rounds (default 10)
+  --views N         generated views per property and round (default 100000)
+  --lives N         simulated lives per round (default 10000)
+  --faults N        times each fault of the fault suite per round, as root (default 1)
+  --set KEY=VALUE   a cluster setting of the fault suite (repeatable)
+  --resume FILE     keeps the counts in FILE: they add up over the runs of one commit`;
+const values = readArguments(
+  usage,
+  {
     rounds: { type: "string", default: "10" },
     views: { type: "string", default: "100000" },
     lives: { type: "string", default: "10000" },
@@ -17,7 +24,8 @@ const { values } = parseArgs({
     set: { type: "string", multiple: true, default: [] },
     resume: { type: "string" },
   },
-});
+  ["rounds", "views", "lives", "faults"],
+);
 
 /** Faults after which every acknowledged row must be there; a lost host may lose what no standby had received yet. */
 const lossless = ["postmaster-kill", "switchover", "agent-restart"];

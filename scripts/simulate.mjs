@@ -1,11 +1,19 @@
 // The deterministic simulator (npm run simulate): the program's own modules in a simulated world. See test/simulation/README.md.
-//   npm run simulate -- [--seeds N] [--from S] [--scenario NAME] [--plant BUG | --plant list] [--trace SEED] [--json]
 import { register } from "node:module";
-import { parseArgs } from "node:util";
 import { plants } from "../test/simulation/plants.mjs";
+import { readArguments } from "./arguments.mjs";
 
-const { values } = parseArgs({
-  options: {
+const usage = `npm run simulate [-- OPTION...]
+  --seeds N         how many lives (default 500)
+  --from S          the first seed (default 1)
+  --scenario NAME   one kind of trouble alone
+  --plant BUG       with this bug planted: ends at the first life that shows it, with exit status 1
+  --plant list      the bugs there are
+  --trace SEED      one life, told line by line
+  --json            the result as JSON`;
+const values = readArguments(
+  usage,
+  {
     seeds: { type: "string", default: "500" },
     from: { type: "string", default: "1" },
     scenario: { type: "string" },
@@ -13,7 +21,8 @@ const { values } = parseArgs({
     trace: { type: "string" },
     json: { type: "boolean", default: false },
   },
-});
+  ["seeds", "from", "trace"],
+);
 
 if (values.plant === "list") {
   for (const [name, { what }] of Object.entries(plants)) console.log(`${name.padEnd(26)} ${what}`);
