@@ -28,7 +28,8 @@ export default defineConfig({
           name: "integration",
           include: ["test/integration/**/*.test.ts"],
           pool: "forks",
-          fileParallelism: false,
+          // Clusters mostly wait: two at a time, each with ports of its own (test/support/ports.ts).
+          maxWorkers: 2,
           testTimeout: 120_000,
           hookTimeout: 180_000,
         },
