@@ -63,6 +63,15 @@ export const faultCatalogue = {
   TOO_FEW_SLOTS: { retry: true, summary: "The source has no free replication slot" },
   PROGRAM_FAILED: { retry: true, summary: "An external program failed" },
   PROGRAM_TIMEOUT: { retry: true, summary: "An external program did not finish in time" },
+  // WAL of backups
+  BACKUP_WAL_CONFLICT: { retry: false, summary: "The archive has other bytes under this name" },
+  BACKUP_WAL_HISTORY_MISSING: {
+    retry: true,
+    summary: "The history of this timeline is not in the archive yet",
+  },
+  BACKUP_WAL_INVALID: { retry: false, summary: "This is not WAL of the cluster" },
+  BACKUP_WAL_STALE: { retry: false, summary: "The WAL comes from a primary that was replaced" },
+  BACKUP_WAL_UNKNOWN: { retry: false, summary: "The archive has no such WAL" },
   // Requests
   REQUEST_INVALID: { retry: false, summary: "The request is not understood" },
   REQUEST_TOO_LARGE: { retry: false, summary: "The request is larger than the API takes" },
