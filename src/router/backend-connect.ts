@@ -7,7 +7,7 @@ import type { Random } from "../system/random.ts";
 import { deadline, type Timers } from "../system/timers.ts";
 import { type Backend, BackendFailure, type Route } from "./backend.ts";
 import { logIn } from "./backend-login.ts";
-import { certificateHash } from "./certificate-hash.ts";
+import { certificateHash } from "../pgwire/certificate-hash.ts";
 import type { BackendCredentials } from "./client.ts";
 import { connectSocket, type NetSocket } from "./net-socket.ts";
 

@@ -1,7 +1,7 @@
 import { createHash, X509Certificate } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { certificateHash } from "./certificate-hash.ts";
+import { certificateHash } from "../pgwire/certificate-hash.ts";
 import { selfSigned } from "./self-signed.ts";
 
 const from = new Date("2026-01-02T03:04:05Z");

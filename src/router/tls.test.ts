@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { NetSocket, serverOptions } from "./net-socket.ts";
 import { selfSigned } from "./self-signed.ts";
 import { ClientTls, endPointOf } from "./tls.ts";
-import { certificateHash } from "./certificate-hash.ts";
+import { certificateHash } from "../pgwire/certificate-hash.ts";
 
 const now = (): Date => new Date("2026-06-01T00:00:00Z");
 let dir: string;

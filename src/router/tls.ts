@@ -12,7 +12,7 @@ import {
 import type { ClientTlsSettings } from "../config/router-config.ts";
 import { readIfPresent, writeDurably } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
-import { certificateHash } from "./certificate-hash.ts";
+import { certificateHash } from "../pgwire/certificate-hash.ts";
 import { type CertificatePair, selfSigned } from "./self-signed.ts";
 
 /** What clients of PostgreSQL 17 name in the TLS handshake, and must name when it comes without an SSLRequest. */

@@ -10,7 +10,7 @@ import {
   negotiate,
   readStartup,
 } from "../../src/pgwire/startup.ts";
-import { certificateHash } from "../../src/router/certificate-hash.ts";
+import { certificateHash } from "../../src/pgwire/certificate-hash.ts";
 import { readProxyHeader } from "../../src/router/proxy-protocol.ts";
 import { cut, mutated, randomBytes } from "./mutate.ts";
 import type { Target } from "./runner.ts";
