@@ -28,10 +28,16 @@ export interface BackupRecord {
   readonly startLsn: Lsn;
   /** Replay is consistent from here; null while running. */
   readonly stopLsn: Lsn | null;
+  /** The timeline of `stopLsn`: a later one than `timeline` when the standby it came from followed a new primary meanwhile. */
+  readonly stopTimeline: Timeline | null;
   readonly bytes: number;
   /** Bytes it added to the repository. */
   readonly storedBytes: number;
   readonly tablespaces: readonly TablespaceRecord[];
+  /** Pages whose checksum was wrong at the source, all files together; such a backup is no parent and proves nothing. */
+  readonly corruptPages: number;
+  /** The first of them, for people: `base/5/16384 block 7`. */
+  readonly corruptExamples: readonly string[];
   /** Kept whatever the retention policy says; full: with the WAL after it, standalone: with the WAL it needs itself. */
   readonly keep: "full" | "standalone" | null;
   /** What the operator called it. */
