@@ -64,6 +64,14 @@ export const faultCatalogue = {
   PROGRAM_FAILED: { retry: true, summary: "An external program failed" },
   PROGRAM_TIMEOUT: { retry: true, summary: "An external program did not finish in time" },
   // WAL of backups
+  BACKUP_DAMAGED: { retry: false, summary: "The repository holds damaged data" },
+  BACKUP_KEY_WRONG: { retry: false, summary: "The key does not open the repository" },
+  BACKUP_LEASE_LOST: { retry: true, summary: "What the backup stored was not kept for it long enough" },
+  BACKUP_NOT_FOUND: { retry: false, summary: "The repository has no such backup" },
+  BACKUP_REPOSITORY_INVALID: { retry: false, summary: "This is no repository that can be used" },
+  BACKUP_STORE_FAILED: { retry: true, summary: "The store of the repository refused" },
+  BACKUP_STORE_FULL: { retry: true, summary: "There is no room in the repository" },
+  BACKUP_STORE_UNREACHABLE: { retry: true, summary: "The store of the repository does not answer" },
   BACKUP_WAL_CONFLICT: { retry: false, summary: "The archive has other bytes under this name" },
   BACKUP_WAL_HISTORY_MISSING: {
     retry: true,
