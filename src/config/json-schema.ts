@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { backupFileSchema } from "./backup-file-schema.ts";
 import { clusterSettingsSchema } from "./cluster-settings-schema.ts";
 import { nodeFileSchema } from "./node-file-schema.ts";
 import { routerFileSchema } from "./router-file-schema.ts";
@@ -48,5 +49,13 @@ export function routerFileJsonSchema(): JsonSchema {
   return {
     title: "pgherd router file",
     ...z.toJSONSchema(routerFileSchema, options),
+  } as JsonSchema;
+}
+
+/** The JSON Schema of the backup file. */
+export function backupFileJsonSchema(): JsonSchema {
+  return {
+    title: "pgherd backup file",
+    ...z.toJSONSchema(backupFileSchema, options),
   } as JsonSchema;
 }

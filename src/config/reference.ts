@@ -1,5 +1,6 @@
 import { variableOf } from "./environment.ts";
 import {
+  backupFileJsonSchema,
   clusterSettingsJsonSchema,
   nodeFileJsonSchema,
   routerFileJsonSchema,
@@ -17,6 +18,8 @@ export function referenceFiles(): ReadonlyMap<string, string> {
     ["node-file.schema.json", json(nodeFileJsonSchema())],
     ["cluster-settings.schema.json", json(clusterSettingsJsonSchema())],
     ["router-file.schema.json", json(routerFileJsonSchema())],
+    ["backup-file.md", renderBackupReference()],
+    ["backup-file.schema.json", json(backupFileJsonSchema())],
   ]);
 }
 
@@ -47,6 +50,33 @@ function renderRouterReference(): string {
   const blocks = [routerIntroduction, ...sections(schemaKeys(routerFileJsonSchema()), true)];
   return `${blocks.join("\n\n")}\n`;
 }
+
+/** The reference page of the backup file, as Markdown. */
+function renderBackupReference(): string {
+  const blocks = [backupIntroduction, ...sections(schemaKeys(backupFileJsonSchema()), true)];
+  return `${blocks.join("\n\n")}\n`;
+}
+
+const backupIntroduction = `# The backup file
+
+<!-- Generated from the schemas in src/config: node scripts/generate-reference.mjs after npm run build. -->
+
+What one backup server needs to know (\`pgherd backup serve --config backup.yml\`; [what it does](../guide/backup.md)). Durations,
+sizes, paths and variables of the environment are written as in the [node file](configuration.md). Three lines suffice; these two
+more say what else people set first:
+
+\`\`\`yaml
+cluster: shop
+dcs: { etcd: [10.0.0.11:2379, 10.0.0.12:2379, 10.0.0.13:2379] }
+repository: /srv/pgherd
+schedule: "0 2 * * 1"
+retention: RECOVERY WINDOW OF 2 WEEKS
+\`\`\`
+
+\`pgherd config check backup.yml\` shows all mistakes of a file at once. Several clusters stand below \`clusters\`, each with the keys of
+a cluster; what one does not say holds as it is written at the top. The editor line is
+\`# yaml-language-server: $schema=backup-file.schema.json\` ([schema](backup-file.schema.json)). \`<name>\` stands for the name of a
+cluster.`;
 
 const routerIntroduction = `# The router file
 
