@@ -14,7 +14,7 @@ const settleMs = 5000;
 /** Each client has a backend: the machine keeps this much of its memory. */
 const spareKb = 3_000_000;
 
-/** The memory of a proxy for each idle client. @returns {Promise<import("./router-load.mjs").Sample[]>} */
+/** The memory of a proxy for each idle client. @returns {Promise<import("./figures.mjs").Sample[]>} */
 export async function measureIdleClients(session, system) {
   await quiet(session);
   const clients = [];
@@ -38,7 +38,7 @@ export async function measureIdleClients(session, system) {
   }
 }
 
-/** Clients that all lose their connection and come back at once. @returns {Promise<import("./router-load.mjs").Sample[]>} */
+/** Clients that all lose their connection and come back at once. @returns {Promise<import("./figures.mjs").Sample[]>} */
 export async function measureStorm(session, system) {
   const samples = [];
   for (let round = 0; round < session.rounds(5); round += 1) {

@@ -31,7 +31,7 @@ export async function prepareLoad(session, server) {
  * @typedef {{case: string, system: string, figure: string, unit: string, value: number}} Sample
  */
 
-/** One of the cases reads, writes and connect, with every protocol and number of clients. @returns {Promise<Sample[]>} */
+/** One of the cases reads, writes and connect, with every protocol and number of clients. @returns {Promise<import("./figures.mjs").Sample[]>} */
 export async function measurePgbench(session, name, systems) {
   const samples = [];
   // Who reconnects for each transaction has no use for prepared statements; the other cases differ by protocol.
@@ -71,7 +71,7 @@ export async function measurePgbench(session, name, systems) {
 /** PgBouncer 1.18 does not carry prepared statements over in transaction mode: later versions do. */
 const canDo = (system, mode) => !(system.name === "pgbouncer transaction" && mode === "prepared");
 
-/** COPY of a few hundred megabytes out and in. @returns {Promise<Sample[]>} */
+/** COPY of a few hundred megabytes out and in. @returns {Promise<import("./figures.mjs").Sample[]>} */
 export async function measureCopy(session, systems) {
   const samples = [];
   const data = join(session.dir, "copy.data");

@@ -14,7 +14,7 @@ const pgbench = "/usr/lib/postgresql/15/bin/pgbench";
 const beforeMoveMs = 3000;
 const runSeconds = 10;
 
-/** Planned moves under `pgbench -N` and beside sessions that hold state. @returns {Promise<import("./router-load.mjs").Sample[]>} */
+/** Planned moves under `pgbench -N` and beside sessions that hold state. @returns {Promise<import("./figures.mjs").Sample[]>} */
 export async function measureSwitchover(session, system) {
   const { pgherd, signal } = session;
   const samples = [];
@@ -198,7 +198,7 @@ async function closeHolders(system, holders) {
   return lost;
 }
 
-/** SIGKILL for the primary's postmaster while a client writes through the router. @returns {Promise<import("./router-load.mjs").Sample[]>} */
+/** SIGKILL for the primary's postmaster while a client writes through the router. @returns {Promise<import("./figures.mjs").Sample[]>} */
 export async function measurePostmaster(session, system) {
   const { pgherd, signal } = session;
   const samples = [];

@@ -4,12 +4,13 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { say } from "../scripts/run.mjs";
+import { reportLines, rowsOf, unrest, verdictsOf } from "./figures.mjs";
 import { startPgherd } from "./pgherd-system.mjs";
 import { measureIdleClients, measureStorm, stormClients } from "./router-crowd.mjs";
 import { measureCopy, measurePgbench, prepareLoad } from "./router-load.mjs";
 import { measurePostmaster, measureSwitchover } from "./router-moves.mjs";
 import { startPeer, systemsOf } from "./router-peers.mjs";
-import { reportLines, rowsOf, unrest, verdictsOf } from "./router-report.mjs";
+import { routerGoals } from "./router-goals.mjs";
 import { direct, startRouter, verifierOf } from "./router-systems.mjs";
 
 const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
@@ -53,7 +54,7 @@ export async function runRouterSession(options) {
 
 function print(session) {
   const rows = rowsOf(session.samples);
-  const verdicts = verdictsOf(rows, session.only);
+  const verdicts = verdictsOf(rows, session.only, routerGoals);
   const percent = unrest(rows);
   if (session.json)
     console.log(

@@ -57,8 +57,10 @@ function pythonModule(name, packages) {
   return { what: `Python's ${name}`, packages, present: () => existsSync(join(place, name)) };
 }
 
-/** The other connection proxies, by the names that `npm run bench:router -- --peer` takes. */
+/** The peers, by the names that the measurements' `--peer` takes. */
 const peerRequirements = {
+  barman: program("barman", ["barman"]),
+  pgbackrest: program("pgbackrest", ["pgbackrest"]),
   haproxy: program("haproxy", ["haproxy"]),
   pgbouncer: program("pgbouncer", ["pgbouncer"]),
   pgpool: program("pgpool", ["pgpool2"]),
@@ -92,7 +94,7 @@ const networkRequirements = [
 
 /**
  * Everything needed to run pgherd; with `tests` also what only the tests drive; with `hosts` what makes hosts of
- * namespaces; with `peers` the proxies of these names.
+ * namespaces; with `peers` the other systems of these names.
  * @returns {Requirement[]}
  */
 export function requirements({ tests, hosts = false, peers = [] }) {

@@ -1,7 +1,7 @@
-// The router's figures: samples become rows, rows are held against the goals, both become tables for people.
+// Figures of systems side by side: samples become rows, rows are held against goals, both become tables for people.
 
 /**
- * @typedef {object} RouterRow one figure of one system in one case
+ * @typedef {object} FigureRow one figure of one system in one case
  * @property {string} case
  * @property {string} system
  * @property {string} figure
@@ -14,6 +14,29 @@
  */
 
 /**
+ * @typedef {object} Sample one value of one figure of one system in one case
+ * @property {string} case
+ * @property {string} system
+ * @property {string} figure
+ * @property {string} unit
+ * @property {number} value
+ */
+
+/**
+ * @typedef {object} Goal what is to be reached. `names`: the cases it is about, `shape` which of their variants; the median
+ *   of `of` by that of `by`, or without `by` the median itself, or with `worst` the largest value
+ * @property {string} goal
+ * @property {string[]} names
+ * @property {RegExp} [shape]
+ * @property {string} figure
+ * @property {string} of
+ * @property {string} [by]
+ * @property {number} [least]
+ * @property {number} [most]
+ * @property {number} [worst]
+ */
+
+/**
  * @typedef {object} Verdict
  * @property {string} goal
  * @property {string} case
@@ -21,7 +44,7 @@
  * @property {"met" | "missed" | "not measured"} verdict
  */
 
-/** @param {import("./router-load.mjs").Sample[]} samples @returns {RouterRow[]} */
+/** @param {Sample[]} samples @returns {FigureRow[]} */
 export function rowsOf(samples) {
   const groups = new Map();
   for (const { case: name, system, figure, unit, value } of samples) {
@@ -48,78 +71,16 @@ export function rowsOf(samples) {
   });
 }
 
-const session = "pgherd session";
 const twice = (value) => `${value.toFixed(2)} x`;
 
 /**
- * What is to be reached. `names`: the cases it is about, `shape` which of their variants; the median of `of` by that of
- * `by`, or without `by` the median itself, or with `worst` the largest value. PgBouncer takes 14.5 us where the 24 us
- * were set: on another machine the ratio counts.
- */
-const goals = [
-  {
-    goal: "kernel: at least 0.97 x direct",
-    ...{ names: ["reads", "writes"], figure: "rate", of: "pgherd kernel", by: "direct", least: 0.97 },
-  },
-  {
-    goal: "session: at least 0.85 x PgBouncer's session mode",
-    names: ["reads", "writes", "connect"],
-    ...{ figure: "rate", of: session, by: "pgbouncer session", least: 0.85 },
-  },
-  {
-    goal: "session: at least 3 x pgpool-II",
-    ...{ names: ["reads"], figure: "rate", of: session, by: "pgpool", least: 3 },
-  },
-  {
-    goal: "session: CPU at most 24 us where PgBouncer takes 14.5 (1.66 x)",
-    ...{ names: ["reads"], shape: /, 20 clients/, figure: "cpu" },
-    ...{ of: session, by: "pgbouncer session", most: 24 / 14.5 },
-  },
-  {
-    goal: "session: CPU of a COPY at most 2 x HAProxy",
-    ...{ names: ["copy"], figure: "cpu", of: session, by: "haproxy", most: 2 },
-  },
-  {
-    goal: "no client sees an error in a planned move",
-    ...{ names: ["switchover"], shape: /all/, figure: "errors", of: session, worst: 0 },
-  },
-  {
-    goal: "counts and sums are exact after a planned move",
-    ...{ names: ["switchover"], shape: /all/, figure: "inexact", of: session, worst: 0 },
-  },
-  {
-    goal: "sessions keep their state over a planned move",
-    ...{ names: ["switchover"], shape: /all/, figure: "state lost", of: session, worst: 0 },
-  },
-  {
-    goal: "a planned move holds writes at most 0.6 s (median)",
-    ...{ names: ["switchover"], shape: /all/, figure: "gate", of: session, most: 0.6 },
-  },
-  {
-    goal: "a killed postmaster stops writes at most 0.5 s (median)",
-    ...{ names: ["postmaster"], figure: "outage", of: session, most: 0.5 },
-  },
-  {
-    goal: "no acknowledged row is lost with the postmaster",
-    ...{ names: ["postmaster"], figure: "lost", of: session, worst: 0 },
-  },
-  {
-    goal: "an idle client takes at most 8 kB",
-    ...{ names: ["idle"], figure: "memory", of: session, most: 8 },
-  },
-  {
-    goal: "1000 clients reconnect at once without an error",
-    ...{ names: ["storm"], figure: "errors", of: session, worst: 0 },
-  },
-];
-
-/**
  * Holds the rows against the goals of the cases that were asked for.
- * @param {RouterRow[]} rows
+ * @param {FigureRow[]} rows
  * @param {readonly string[]} only
+ * @param {readonly Goal[]} goals
  * @returns {Verdict[]}
  */
-export function verdictsOf(rows, only) {
+export function verdictsOf(rows, only, goals) {
   return goals.flatMap((each) => {
     const names = each.names.filter((name) => only.includes(name));
     const about = (name) => names.some((asked) => name.startsWith(asked)) && (each.shape?.test(name) ?? true);
