@@ -61,10 +61,32 @@ export interface SegmentRecord {
   readonly endLsn: Lsn;
   readonly storedBytes: number;
   readonly token: FencingToken | null;
-  /** The first and last commit in it, on the primary's clock; null = none. */
+  /** The lowest and highest time of a commit in it, on the primary's clock; null = none. */
   readonly firstCommit: WallTime | null;
   readonly lastCommit: WallTime | null;
+  /** What ends transactions in it; null = it was not read. */
+  readonly commits: CommitSummary | null;
   readonly archivedAt: WallTime;
+}
+
+/** The ends of transactions and the named restore points in a segment: where recovery can stop. */
+export interface CommitSummary {
+  /** Commit and abort records, of prepared transactions too. */
+  readonly count: number;
+  /** The lowest and highest of their times. */
+  readonly first: WallTime | null;
+  readonly last: WallTime | null;
+  /** The lowest and highest of their transaction ids, compared as 32-bit circle numbers from the first one on. */
+  readonly lowestXid: number | null;
+  readonly highestXid: number | null;
+  readonly restorePoints: readonly RestorePoint[];
+}
+
+/** A name given to a position with pg_create_restore_point. `lsn` is the end of its record. */
+export interface RestorePoint {
+  readonly name: string;
+  readonly lsn: Lsn;
+  readonly time: WallTime;
 }
 
 /** A timeline in the tree of all of them. */
