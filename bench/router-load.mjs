@@ -26,11 +26,6 @@ export async function prepareLoad(session, server) {
   });
 }
 
-/**
- * A figure of one system in one round.
- * @typedef {{case: string, system: string, figure: string, unit: string, value: number}} Sample
- */
-
 /** One of the cases reads, writes and connect, with every protocol and number of clients. @returns {Promise<import("./figures.mjs").Sample[]>} */
 export async function measurePgbench(session, name, systems) {
   const samples = [];
