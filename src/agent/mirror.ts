@@ -1,4 +1,5 @@
-import type { ClusterState } from "../cluster/state.ts";
+import type { Ballot } from "../cluster/records.ts";
+import type { ClusterState, Versioned } from "../cluster/state.ts";
 import type { Dcs, DcsEntry, DcsSnapshot, DcsWatch } from "../dcs/dcs.ts";
 import { StateDecoder } from "../dcs/layout.ts";
 import type { Clock } from "../system/clock.ts";
@@ -22,6 +23,7 @@ export class DcsMirror {
   readonly #decoder = new StateDecoder();
   readonly #heard = new Map<NodeName, { sequence: number; at: Instant; ahead: number | null }>();
   readonly #routersHeard = new Map<string, { sequence: number; id: string; at: Instant }>();
+  readonly #receiversHeard = new Map<string, { sequence: number; id: string; at: Instant }>();
   #entries = new Map<string, DcsEntry>();
   #state: ClusterState | null = null;
   #lease: Sighting | null = null;
@@ -129,6 +131,12 @@ export class DcsMirror {
     return heard === undefined ? Infinity : elapsedMs(heard.at, now);
   }
 
+  /** Milliseconds since the WAL receiver's record last grew; Infinity = there is none. */
+  receiverHeardMs(receiver: string, now: Instant): number {
+    const heard = this.#receiversHeard.get(receiver);
+    return heard === undefined ? Infinity : elapsedMs(heard.at, now);
+  }
+
   /** How far the node's civil clock was ahead of this one's (negative: behind) when its record last came; null = unknown. */
   clockAheadMs(node: NodeName): number | null {
     return this.#heard.get(node)?.ahead ?? null;
@@ -153,30 +161,34 @@ export class DcsMirror {
       this.#heard.set(name, { sequence: value.sequence, at: now, ahead });
     }
     for (const name of this.#heard.keys()) if (!this.#state.nodes.has(name)) this.#heard.delete(name);
-    this.#hearRouters(this.#state, now);
+    hear(this.#routersHeard, this.#state.routers, (router) => router.routerId, now);
+    hear(this.#receiversHeard, this.#state.receivers, (receiver) => receiver.receiverId, now);
     const essence = essenceOf(this.#state);
     if (essence === this.#essence) return;
     this.#essence = essence;
     this.#wake();
   }
+}
 
-  #hearRouters(state: ClusterState, at: Instant): void {
-    for (const [name, { value }] of state.routers) {
-      const heard = this.#routersHeard.get(name);
-      if (heard?.sequence === value.sequence && heard.id === value.routerId) continue;
-      this.#routersHeard.set(name, { sequence: value.sequence, id: value.routerId, at });
-    }
-    for (const name of this.#routersHeard.keys())
-      if (!state.routers.has(name)) this.#routersHeard.delete(name);
+/** Notes which of these records has grown, or is of another process than before. */
+function hear<T extends { readonly sequence: number }>(
+  heard: Map<string, { sequence: number; id: string; at: Instant }>,
+  records: ReadonlyMap<string, Versioned<T>>,
+  idOf: (record: T) => string,
+  at: Instant,
+): void {
+  for (const [name, { value }] of records) {
+    const last = heard.get(name);
+    if (last?.sequence === value.sequence && last.id === idOf(value)) continue;
+    heard.set(name, { sequence: value.sequence, id: idOf(value), at });
   }
+  for (const name of heard.keys()) if (!records.has(name)) heard.delete(name);
 }
 
 /** What a round would decide differently from: not renewals, heartbeats and positions, which come many times a second. */
 function essenceOf(state: ClusterState): string {
   const lease = state.lease.value;
   const nodes = [...state.nodes.values()].map(({ value: node }) => {
-    const ballot =
-      node.ballot === null ? "" : `${node.ballot.token}@${node.ballot.lsn} ${node.ballot.recordVersion}`;
     return [
       node.name,
       node.state,
@@ -188,9 +200,22 @@ function essenceOf(state: ClusterState): string {
       node.incarnation,
       node.promised,
       node.suspects,
-      ballot,
+      ballotText(node.ballot),
     ].join(" ");
   });
+  const receivers = [...state.receivers.values()].map(({ value: receiver }) =>
+    [
+      receiver.name,
+      receiver.state,
+      receiver.upstream,
+      receiver.token,
+      receiver.incarnation,
+      receiver.synchronous,
+      receiver.promised,
+      receiver.suspects,
+      ballotText(receiver.ballot),
+    ].join(" "),
+  );
   return [
     lease === null ? "" : `${lease.holder} ${lease.token} ${lease.state} ${lease.ttlMs}`,
     state.initialization.version,
@@ -200,5 +225,10 @@ function essenceOf(state: ClusterState): string {
     state.settings.version,
     state.gate.version,
     ...nodes,
+    ...receivers,
   ].join("|");
+}
+
+function ballotText(ballot: Ballot | null): string {
+  return ballot === null ? "" : `${ballot.token}@${ballot.lsn} ${ballot.recordVersion}`;
 }

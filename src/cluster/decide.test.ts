@@ -293,6 +293,7 @@ const view: fc.Arbitrary<View> = fc
       settings: { value: null, version: 0 },
       gate: { value: null, version: 0 },
       routers: new Map(),
+      receivers: new Map(),
       garbage: [],
     };
     return {

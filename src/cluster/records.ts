@@ -302,3 +302,50 @@ export interface GateAnswer {
   /** Why it failed; null otherwise. */
   readonly message: string | null;
 }
+
+/** The states of a WAL receiver. streaming: the stream is open. promised: it has promised a token and receives nothing (F2). */
+export const receiverStates = ["connecting", "streaming", "promised", "failed"] as const;
+export type ReceiverState = (typeof receiverStates)[number];
+
+/**
+ * What the WAL receiver of a backup server says of itself (`pgherd/receivers/<name>`); written by it alone, at least every
+ * half ttl. As a synchronous member it counts in durability records and elections like a standby, but never leads.
+ */
+export interface ReceiverRecord {
+  /** Unique among receivers and nodes: `sync_order` may name it. */
+  readonly name: NodeName;
+  /** Identity of the WAL it keeps: new whenever that does not continue what it had (Words: Member). */
+  readonly incarnation: string;
+  /** Identity of the running process. */
+  readonly receiverId: string;
+  /** Grows with every write: whoever sees it grow knows that the receiver lives. */
+  readonly sequence: number;
+  readonly version: string;
+  readonly host: string;
+  /** The backup server's HTTP API, where its WAL is served, without a closing slash; null = it serves none. */
+  readonly apiUrl: string | null;
+  /** Whether commits may wait for it. */
+  readonly synchronous: boolean;
+  readonly systemIdentifier: SystemIdentifier | null;
+  readonly state: ReceiverState;
+  /** The node it streams from, and the token its lineage is proven for there (S5); null = none. */
+  readonly upstream: NodeName | null;
+  readonly token: FencingToken | null;
+  readonly timeline: Timeline | null;
+  /** The end of the WAL it has on disk. */
+  readonly lsn: Lsn | null;
+  /** The end of the unbroken WAL in the repository: replication slots keep what comes after it; null = nothing yet. */
+  readonly archivedLsn: Lsn | null;
+  /** As a node's (F2). */
+  readonly ballot: Ballot | null;
+  readonly promised: FencingToken | null;
+  /** As a node's (F7). */
+  readonly suspects: FencingToken | null;
+  /** When the last base backup was finished, and when one was last proven to restore; null = never. */
+  readonly lastBackupAt: WallTime | null;
+  readonly lastDrillAt: WallTime | null;
+  /** WAL that is missing in the repository and that no base backup has come after; null = none. */
+  readonly gap: { readonly timeline: Timeline; readonly startLsn: Lsn; readonly endLsn: Lsn } | null;
+  readonly problem: NodeProblem | null;
+  readonly writtenAt: WallTime;
+}

@@ -152,6 +152,7 @@ function view(over: Partial<View> = {}): View {
       settings: { value: null, version: 0 },
       gate: { value: null, version: 0 },
       routers: new Map(),
+      receivers: new Map(),
       garbage: [],
     },
     standing: mine(),

@@ -8,6 +8,7 @@ import type {
   MoveOutcome,
   MoveRequest,
   NodeRecord,
+  ReceiverRecord,
   RouterRecord,
 } from "./records.ts";
 
@@ -40,6 +41,8 @@ export interface ClusterState {
   readonly gate: Versioned<GateOrder | null>;
   /** By name; one that ended without taking its record away is still there and silent. */
   readonly routers: ReadonlyMap<string, Versioned<RouterRecord>>;
+  /** WAL receivers of backup servers by name; one that ended is still there and silent. */
+  readonly receivers: ReadonlyMap<NodeName, Versioned<ReceiverRecord>>;
   /** The leader's last published end of WAL. */
   readonly leaderLsn: Lsn | null;
   /** The text of the `config` key, and its version; null when absent. */
@@ -58,10 +61,11 @@ export function highestTimeline(state: ClusterState): Timeline {
   return highest;
 }
 
-/** The highest token that any node has promised (F2); 0 = none. */
+/** The highest token that any node or receiver has promised (F2); 0 = none. */
 export function highestPromise(state: ClusterState): FencingToken {
   let highest = 0;
   for (const { value: node } of state.nodes.values()) highest = Math.max(highest, node.promised ?? 0);
+  for (const { value } of state.receivers.values()) highest = Math.max(highest, value.promised ?? 0);
   return highest as FencingToken;
 }
 

@@ -10,12 +10,14 @@ import {
   type GateOrder,
   type HistoryEntry,
   type NodeRecord,
+  type ReceiverRecord,
   type RouterRecord,
 } from "../cluster/records.ts";
 import type { ClusterState, Initialization, Versioned } from "../cluster/state.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
 import type { NodeName } from "../values/names.ts";
 import type { DcsEntry } from "./dcs.ts";
+import { mostReceivers, receiverSchema } from "./layout-receivers.ts";
 import { gateSchema, mostRouters, routerSchema } from "./layout-routers.ts";
 import {
   lsn,
@@ -30,6 +32,7 @@ import {
 
 const nodePrefix = "pgherd/nodes/";
 const routerPrefix = "pgherd/routers/";
+const receiverPrefix = "pgherd/receivers/";
 
 export const keys = {
   initialize: "initialize",
@@ -49,6 +52,7 @@ export const keys = {
   gate: "pgherd/gate",
   routing: "pgherd/routing",
   router: (name: string): string => `${routerPrefix}${name}`,
+  receiver: (name: NodeName): string => `${receiverPrefix}${name}`,
 } as const;
 
 const leaseSchema = z.object({
@@ -247,6 +251,13 @@ export class StateDecoder {
       if (router.value !== null)
         routers.set(router.value.name, { value: router.value, version: router.version });
     }
+    const receivers = new Map<NodeName, Versioned<ReceiverRecord>>();
+    for (const key of entries.keys()) {
+      if (!key.startsWith(receiverPrefix) || receivers.size >= mostReceivers) continue;
+      const found = read(key, (text): ReceiverRecord | null => receiverSchema.parse(JSON.parse(text)), null);
+      if (found.value !== null)
+        receivers.set(found.value.name, { value: found.value, version: found.version });
+    }
     read(keys.secrets, (text) => void parseSecrets(text), undefined);
     return {
       revision,
@@ -273,6 +284,7 @@ export class StateDecoder {
       durability: read(keys.durability, (text) => durabilitySchema.parse(JSON.parse(text)), []),
       gate: read(keys.gate, (text): GateOrder | null => gateSchema.parse(JSON.parse(text)), null),
       routers,
+      receivers,
       leaderLsn: read(
         keys.status,
         (text): Lsn | null => BigInt(statusSchema.parse(JSON.parse(text)).optime) as Lsn,

@@ -211,6 +211,7 @@ export function clusterState(records: readonly NodeRecord[], over: Partial<Clust
     settings: { value: '{"ttl":"5s"}', version: 3 },
     gate: { value: null, version: 0 },
     routers: new Map(),
+    receivers: new Map(),
     garbage: [],
     ...over,
   };
