@@ -61,6 +61,8 @@ export interface SegmentRecord {
   readonly endLsn: Lsn;
   readonly storedBytes: number;
   readonly token: FencingToken | null;
+  /** Where it came from, for people: `stream from db2`, `pushed by db1`. */
+  readonly source: string;
   /** The lowest and highest time of a commit in it, on the primary's clock; null = none. */
   readonly firstCommit: WallTime | null;
   readonly lastCommit: WallTime | null;
@@ -131,5 +133,10 @@ export interface DrillRecord {
   /** How long copying and replaying took, in milliseconds: the estimate for a real restore. */
   readonly restoreMs: number;
   readonly replayMs: number;
-  readonly steps: readonly { readonly name: string; readonly passed: boolean; readonly detail: string; readonly ms: number }[];
+  readonly steps: readonly {
+    readonly name: string;
+    readonly passed: boolean;
+    readonly detail: string;
+    readonly ms: number;
+  }[];
 }

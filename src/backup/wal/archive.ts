@@ -47,10 +47,14 @@ export interface WalArchive {
   recordGap(gap: GapRecord): Promise<void>;
   keepOrphan(orphan: Omit<OrphanRecord, "key">, bytes: Uint8Array): Promise<OrphanRecord>;
   /**
-   * Deletes segments that end at or before the given position of their timeline; a timeline that is not named keeps all. May be
-   * killed at any point.
+   * Deletes segments that end at or before the given position of their timeline, islands apart; a timeline that is not named
+   * keeps all. May be killed at any point.
+   * @param islands what is kept before that too, such as the WAL of a backup that is kept by itself
    */
-  prune(keepFrom: ReadonlyMap<Timeline, Lsn>): Promise<{ readonly segments: number; readonly bytes: number }>;
+  prune(
+    keepFrom: ReadonlyMap<Timeline, Lsn>,
+    islands?: readonly WalIsland[],
+  ): Promise<{ readonly segments: number; readonly bytes: number }>;
   /** Takes over what other processes stored. */
   refresh(): Promise<void>;
   /** Ends what is written in the background. */
@@ -75,4 +79,11 @@ export interface SegmentToStore {
   readonly token: FencingToken | null;
   /** Where it came from, for people: `stream from db2`, `pushed by db1`. */
   readonly source: string;
+}
+
+/** WAL of one timeline that is kept by itself. */
+export interface WalIsland {
+  readonly timeline: Timeline;
+  readonly startLsn: Lsn;
+  readonly endLsn: Lsn;
 }

@@ -19,11 +19,7 @@ const longHeaderFlag = 0x2;
  * @param identity null = nothing is known of the cluster yet
  * @throws Fault BACKUP_WAL_INVALID
  */
-export function checkSegment(
-  name: string,
-  bytes: Uint8Array,
-  identity: ClusterIdentity | null,
-): SegmentHead {
+export function checkSegment(name: string, bytes: Uint8Array, identity: ClusterIdentity | null): SegmentHead {
   const invalid = (detail: string): Fault =>
     new Fault("BACKUP_WAL_INVALID", `${name} is not a WAL segment of this cluster.`, { detail });
   if (bytes.length < longHeader) throw invalid(`It has only ${bytes.length} bytes.`);
@@ -31,7 +27,8 @@ export function checkSegment(
   if ((view.readUInt16LE(2) & longHeaderFlag) === 0)
     throw invalid("It does not begin with the page header of a segment.");
   const segmentBytes = view.readUInt32LE(32);
-  const sizeIsOne = segmentBytes >= 1 << 20 && segmentBytes <= 1 << 30 && Number.isInteger(Math.log2(segmentBytes));
+  const sizeIsOne =
+    segmentBytes >= 1 << 20 && segmentBytes <= 1 << 30 && Number.isInteger(Math.log2(segmentBytes));
   if (!sizeIsOne || bytes.length > segmentBytes)
     throw invalid(`Its header names segments of ${segmentBytes} bytes, and it has ${bytes.length}.`);
   const systemIdentifier = parseSystemIdentifier(view.readBigUInt64LE(24).toString());
@@ -39,14 +36,14 @@ export function checkSegment(
   if (segment === null || systemIdentifier === undefined) throw invalid("Its name is none of a segment.");
   const start = segmentStart(segment.number, segmentBytes);
   const address = view.readBigUInt64LE(8);
-  if (address !== start) throw invalid(`Its first page is of position ${formatLsn(address as typeof start)}.`);
+  if (address !== start)
+    throw invalid(`Its first page is of position ${formatLsn(address as typeof start)}.`);
   // The first segment of a timeline repeats pages of its parent, which carry the parent's number.
   const timeline = view.readUInt32LE(4);
-  if (timeline < 1 || timeline > segment.timeline) throw invalid(`Its first page is of timeline ${timeline}.`);
+  if (timeline < 1 || timeline > segment.timeline)
+    throw invalid(`Its first page is of timeline ${timeline}.`);
   if (identity !== null && identity.systemIdentifier !== systemIdentifier)
-    throw invalid(
-      `It is of the system ${systemIdentifier}, the archive of ${identity.systemIdentifier}.`,
-    );
+    throw invalid(`It is of the system ${systemIdentifier}, the archive of ${identity.systemIdentifier}.`);
   if (identity !== null && identity.walSegmentBytes !== segmentBytes)
     throw invalid(
       `Its segments have ${segmentBytes} bytes, those of the archive ${identity.walSegmentBytes}.`,
