@@ -2,7 +2,13 @@ import type { LeaseRecord } from "../cluster/records.ts";
 import type { FencingToken } from "../values/names.ts";
 import type { Lsn } from "../values/lsn.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
-import type { AgentContext } from "./context.ts";
+import type { AgentContext, AgentOptions } from "./context.ts";
+
+/** What looking at a leader takes; an agent and a WAL receiver have it alike. */
+export type SuspicionParts = Pick<
+  AgentContext,
+  "clock" | "timers" | "peers" | "mirror" | "settings" | "wake"
+> & { readonly options: Pick<AgentOptions, "node"> };
 
 /** How long one look at the leader may take. */
 const lookMs = 250;
@@ -14,7 +20,7 @@ const betweenMs = 100;
  * when asked, for `suspect_after`. Only silence is asked after: a healthy leader is heard by its renewals.
  */
 export class Suspicion {
-  readonly #context: AgentContext;
+  readonly #context: SuspicionParts;
   #token: FencingToken | null = null;
   #tokenSince: Instant | null = null;
   #renewal = -1;
@@ -23,7 +29,7 @@ export class Suspicion {
   #silentLooks = 0;
   #looking = false;
 
-  constructor(context: AgentContext) {
+  constructor(context: SuspicionParts) {
     this.#context = context;
   }
 
