@@ -1,6 +1,6 @@
 import { BodyReader } from "../../pgwire/body-reader.ts";
 import { decodeParameterStatus, decodeServerMessage } from "../../pgwire/decode.ts";
-import { query, terminate } from "../../pgwire/encode.ts";
+import { query, terminate, type ServerMessage } from "../../pgwire/encode.ts";
 import { MalformedMessage } from "../../pgwire/malformed.ts";
 import { fromServer } from "../../pgwire/message-types.ts";
 import type { Timer, Timers } from "../../system/timers.ts";
@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly idleMs: number;
   /** Ends the connection: a walsender cannot be asked to stop in any other way that is as sure. */
   readonly signal?: AbortSignal;
+  /** Warnings of the server, as they come: a damaged page it copies is one. */
+  readonly onNotice?: (said: ServerMessage) => void;
 }
 
 /** Bytes of a copy that may wait here for whoever takes them; more stay with the server. */
@@ -47,6 +49,7 @@ export class ReplicationConnection {
   #ended: Fault | null = null;
   #wake: (() => void) | null = null;
   #walStream: WalStream | null = null;
+  #onNotice: ((said: ServerMessage) => void) | null = null;
 
   /** @param stream logged in and paused */
   constructor(
@@ -88,8 +91,10 @@ export class ReplicationConnection {
    * the connection.
    * @throws Fault POSTGRES_QUERY_FAILED (its cause a ServerRefusal), POSTGRES_UNREACHABLE
    */
-  async *run(command: string, { idleMs, signal }: RunOptions): AsyncGenerator<ReplicationEvent, void, void> {
+  async *run(command: string, options: RunOptions): AsyncGenerator<ReplicationEvent, void, void> {
+    const { idleMs, signal } = options;
     let finished = false;
+    this.#onNotice = options.onNotice ?? null;
     const abort = (): void => this.#end(lostFault(this.target, "it was given up here", signal?.reason));
     if (signal?.aborted === true) abort();
     else signal?.addEventListener("abort", abort, { once: true });
@@ -102,6 +107,7 @@ export class ReplicationConnection {
       if (thrown instanceof MalformedMessage) throw this.#fail(thrown.message, thrown);
       throw thrown;
     } finally {
+      this.#onNotice = null;
       signal?.removeEventListener("abort", abort);
       if (!finished) this.close();
     }
@@ -203,6 +209,7 @@ export class ReplicationConnection {
   }
 
   #take(type: number, body: Buffer): void {
+    if (type === fromServer.notice) this.#onNotice?.(decodeServerMessage(body));
     if (type === fromServer.notice || type === fromServer.notification) return;
     if (type === fromServer.parameterStatus) {
       const { name, value } = decodeParameterStatus(body);
