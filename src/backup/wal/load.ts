@@ -1,4 +1,6 @@
+import type { Log } from "../../agent/context.ts";
 import { parseHistory } from "../../postgres/timelines.ts";
+import { toFault } from "../../values/fault.ts";
 import { lsnFromBytes } from "../../values/lsn.ts";
 import { parseTimeline, type FencingToken, type Timeline } from "../../values/names.ts";
 import type { WallTime } from "../../values/time.ts";
@@ -18,6 +20,7 @@ export interface Loaded {
   readonly books: WalBooks;
   readonly orphans: Map<string, OrphanRecord>;
   readonly index: IndexGroups;
+  readonly log: Log;
   token: FencingToken | null;
 }
 
@@ -32,8 +35,9 @@ export async function takeOver(into: Loaded): Promise<void> {
   const found = await listed(into);
   for (const timeline of found.histories)
     if (!into.books.histories.has(timeline)) {
-      const bytes = await into.repository.read(into.layout.history(timeline));
-      if (bytes !== null) into.books.addHistory(timeline, parseHistory(bytes.toString("utf8")));
+      const bytes = await readUndamaged(into, into.layout.history(timeline));
+      if (bytes !== null && bytes !== "damaged")
+        into.books.addHistory(timeline, parseHistory(bytes.toString("utf8")));
     }
   await takeSmallRecords(into);
   takeSegments(into, found, await notesOf(into, found));
@@ -68,29 +72,28 @@ async function listed({ repository, layout }: Loaded): Promise<Listing> {
 }
 
 async function takeSmallRecords(into: Loaded): Promise<void> {
-  const { repository, layout, books } = into;
-  const fence = await repository.read(layout.fence);
-  if (fence !== null) raise(into, parseFence(fence, layout.fence));
-  const pruned = await repository.read(layout.pruned);
-  if (pruned !== null)
-    for (const [timeline, lsn] of parsePruned(pruned, layout.pruned)) books.prunedUpTo.set(timeline, lsn);
+  const { layout, books } = into;
+  const fence = await readRecord(into, layout.fence, parseFence);
+  if (fence !== null) raise(into, fence);
+  const pruned = await readRecord(into, layout.pruned, parsePruned);
+  if (pruned !== null) for (const [timeline, lsn] of pruned) books.prunedUpTo.set(timeline, lsn);
   await takeRecords(into, layout.gaps, books.gaps, parseGap);
   await takeRecords(into, layout.orphans, into.orphans, parseOrphan);
 }
 
 async function takeRecords<R>(
-  { repository }: Loaded,
+  from: Loaded,
   prefix: string,
   into: Map<string, R>,
   parse: (bytes: Buffer, key: string) => R,
 ): Promise<void> {
   const present = new Set<string>();
-  for await (const { key } of repository.store.list(prefix)) {
+  for await (const { key } of from.repository.store.list(prefix)) {
     if (!key.endsWith(".json")) continue;
     present.add(key);
     if (into.has(key)) continue;
-    const bytes = await repository.read(key);
-    if (bytes !== null) into.set(key, parse(bytes, key));
+    const record = await readRecord(from, key, parse);
+    if (record !== null) into.set(key, record);
   }
   for (const key of [...into.keys()]) if (!present.has(key)) into.delete(key);
 }
@@ -118,8 +121,8 @@ async function notesOf(into: Loaded, found: Listing): Promise<ReadonlyMap<string
   await Promise.all(
     Array.from({ length: readAtOnce }, async () => {
       for (const { name, key, ...of } of next) {
-        const object = await into.repository.read(key);
-        if (object === null) continue;
+        const object = await readUndamaged(into, key);
+        if (object === null || object === "damaged") continue;
         const { bytes, note } = unpackSegment(object);
         into.books.segmentBytes ??= bytes.readUInt32LE(32);
         notes.set("partial" in of ? `${name}.partial` : name, note);
@@ -181,6 +184,33 @@ export function segmentRecord(
 export function noteOf(segment: SegmentRecord): SegmentNote {
   const { token, source, archivedAt, endLsn, commits } = segment;
   return { token, source, archivedAt, endLsn, commits };
+}
+
+/** An object; damage is told and costs this object alone: what cannot be read must not keep the rest from being archived. */
+export async function readUndamaged(from: Loaded, key: string): Promise<Buffer | "damaged" | null> {
+  try {
+    return await from.repository.read(key);
+  } catch (thrown) {
+    const fault = toFault(thrown);
+    if (fault.code !== "BACKUP_DAMAGED") throw thrown;
+    from.log("error", "backup.wal.damaged", { key, ...fault.report() });
+    return "damaged";
+  }
+}
+
+async function readRecord<R>(
+  from: Loaded,
+  key: string,
+  parse: (bytes: Buffer, key: string) => R,
+): Promise<R | null> {
+  const bytes = await readUndamaged(from, key);
+  if (bytes === null || bytes === "damaged") return null;
+  try {
+    return parse(bytes, key);
+  } catch (thrown) {
+    from.log("error", "backup.wal.damaged", { key, ...toFault(thrown).report() });
+    return null;
+  }
 }
 
 function raise(into: Loaded, token: FencingToken): void {

@@ -2,7 +2,6 @@ import type { Log } from "../../agent/context.ts";
 import { segmentNumberAt } from "./segment-name.ts";
 import type { Clock } from "../../system/clock.ts";
 import { readIdentity } from "../catalogue/identity.ts";
-import type { CommitSummary } from "../catalogue/records.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { WalArchive } from "./archive.ts";
 import { WalBooks } from "./books.ts";
@@ -17,8 +16,6 @@ export interface ArchiveOptions {
   readonly cluster: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** What a segment holds that recovery can stop at; null = it cannot be read. */
-  readonly summarise: (name: string, bytes: Uint8Array) => CommitSummary | null;
   /** What is received so far of a segment that is not whole yet; null = nothing. */
   readonly live?: (name: string) => Promise<Buffer | null>;
 }
@@ -41,7 +38,7 @@ export async function openArchive(options: ArchiveOptions): Promise<WalArchive> 
       .filter((segment) => segmentNumberAt(segment.startLsn, size) / segmentsPerGroup === group)
       .map((segment) => ({ name: segment.name, note: noteOf(segment) }));
   });
-  const loaded: Loaded = { repository, layout, books, index, orphans: new Map(), token: null };
+  const loaded: Loaded = { repository, layout, books, index, orphans: new Map(), token: null, log };
   await takeOver(loaded);
   return new RepositoryArchive(options, loaded, identity);
 }

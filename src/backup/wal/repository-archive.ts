@@ -4,14 +4,21 @@ import { Fault } from "../../values/fault.ts";
 import { formatLsn, lsnFromBytes, maxLsn, type Lsn } from "../../values/lsn.ts";
 import type { FencingToken, Timeline } from "../../values/names.ts";
 import { claimIdentity, type ClusterIdentity } from "../catalogue/identity.ts";
-import type { GapRecord, OrphanRecord, SegmentRecord, TimelineRecord } from "../catalogue/records.ts";
+import type {
+  CommitSummary,
+  GapRecord,
+  OrphanRecord,
+  SegmentRecord,
+  TimelineRecord,
+} from "../catalogue/records.ts";
 import type { FetchOptions, SegmentToStore, WalArchive, WalIsland } from "./archive.ts";
 import type { WalRange } from "./coverage.ts";
 import { fetchWal } from "./fetch.ts";
 import { lsnKey } from "./layout.ts";
-import { segmentRecord, takeOver, type Loaded } from "./load.ts";
+import { readUndamaged, segmentRecord, takeOver, type Loaded } from "./load.ts";
 import type { ArchiveOptions } from "./open-archive.ts";
 import { pruneWal } from "./prune.ts";
+import { readSegment } from "./read-segment.ts";
 import { checkSegment } from "./segment-check.ts";
 import { segmentStart, timelineDigits } from "./segment-name.ts";
 import { packSegment, unpackSegment, type SegmentNote } from "./segment-object.ts";
@@ -58,11 +65,12 @@ export class RepositoryArchive implements WalArchive {
     if (isTombstone(text)) return;
     const { repository, layout, books } = this.#loaded;
     const key = layout.history(timeline);
-    const there = await repository.read(key);
-    if (there === null) {
+    const there = await readUndamaged(this.#loaded, key);
+    if (there === null || there === "damaged") {
       await this.#refuseStale(token, `the history of timeline ${timeline}`);
       await this.#raise(token);
-      const { outcome } = await repository.write(key, Buffer.from(text, "utf8"), { ifAbsent: true });
+      const bytes = Buffer.from(text, "utf8");
+      const { outcome } = await repository.write(key, bytes, { ifAbsent: there === null });
       if (outcome === "exists") return this.storeHistory(timeline, text, token);
     } else if (there.toString("utf8") !== text) {
       throw new Fault("BACKUP_WAL_CONFLICT", `The archive has another history of timeline ${timeline}.`, {
@@ -168,17 +176,26 @@ export class RepositoryArchive implements WalArchive {
         detail: `It has ${segment.bytes.length} bytes of ${head.segmentBytes}.`,
       });
     const key = layout.segment(name);
-    const there = await repository.read(key);
-    if (there !== null) return this.#compare(segment, there, head);
+    const there = await readUndamaged(this.#loaded, key);
+    if (there === "damaged")
+      await repository.store.delete(key); // what was brought takes its place
+    else if (there !== null) return this.#compare(segment, there, head);
     const start = segmentStart(head.number, head.segmentBytes);
     const endLsn = lsnFromBytes(start + BigInt(head.segmentBytes));
     const fork = books.leftAt(head.timeline);
     if (fork === null || endLsn > fork) await this.#refuseStale(token, name);
     if (fork !== null && endLsn > fork) return this.#pastFork(segment, start, endLsn, fork);
     await this.#raise(token);
-    const note = this.#note(segment, endLsn);
+    const { commits, damage } = readSegment(head, segment.bytes);
+    if (damage !== null)
+      throw new Fault("BACKUP_WAL_INVALID", `${name} holds damaged WAL.`, {
+        detail: `At ${formatLsn(damage.lsn)}: ${damage.what}.`,
+        hint: "The copy was damaged on its way, or on its server: that server's disk needs a look.",
+      });
+    const note = this.#note(segment, endLsn, commits);
     const object = packSegment(segment.bytes, note);
-    const { outcome, storedBytes } = await repository.write(key, object, { ifAbsent: true });
+    // What was brought takes the place of a damaged one.
+    const { outcome, storedBytes } = await repository.write(key, object, { ifAbsent: there === null });
     if (outcome === "exists") return this.#store(segment);
     const record = segmentRecord(name, head.segmentBytes, storedBytes, note);
     if (record !== null) {
@@ -268,20 +285,19 @@ export class RepositoryArchive implements WalArchive {
     const { books, repository, layout } = this.#loaded;
     const { name, bytes } = segment;
     if ((await repository.store.stat(layout.segment(name))) !== null) return; // the whole one is there
-    const { number, segmentBytes } = checkSegment(name, bytes, this.#identity);
-    const there = await repository.read(layout.partial(name));
-    const before = there === null ? null : unpackSegment(there).bytes;
+    const head = checkSegment(name, bytes, this.#identity);
+    const there = await readUndamaged(this.#loaded, layout.partial(name));
+    const before = there === null || there === "damaged" ? null : unpackSegment(there).bytes;
     if (before !== null && before.length >= bytes.length) return;
     await this.#raise(segment.token);
-    const end = lsnFromBytes(segmentStart(number, segmentBytes) + BigInt(bytes.length));
-    const note = this.#note(segment, end);
+    const end = lsnFromBytes(segmentStart(head.number, head.segmentBytes) + BigInt(bytes.length));
+    const note = this.#note(segment, end, readSegment(head, bytes).commits);
     const { storedBytes } = await repository.write(layout.partial(name), packSegment(bytes, note));
-    const record = segmentRecord(name, segmentBytes, storedBytes, note);
+    const record = segmentRecord(name, head.segmentBytes, storedBytes, note);
     if (record !== null) books.putPartial(record);
   }
 
-  #note({ name, bytes, token, source }: SegmentToStore, endLsn: Lsn): SegmentNote {
-    const commits = this.#options.summarise(name, bytes);
+  #note({ token, source }: SegmentToStore, endLsn: Lsn, commits: CommitSummary): SegmentNote {
     return { token, source, archivedAt: this.#options.clock.wall(), endLsn, commits };
   }
 
@@ -297,9 +313,9 @@ export class RepositoryArchive implements WalArchive {
 
   /** The highest token, other processes' writes too. */
   async #newestToken(): Promise<FencingToken | null> {
-    const { repository, layout } = this.#loaded;
-    const bytes = await repository.read(layout.fence);
-    const stored = bytes === null ? null : parseFence(bytes, layout.fence);
+    const { layout } = this.#loaded;
+    const bytes = await readUndamaged(this.#loaded, layout.fence);
+    const stored = bytes === null || bytes === "damaged" ? null : parseFence(bytes, layout.fence);
     if (stored !== null && (this.token === null || stored > this.token)) this.#loaded.token = stored;
     return this.token;
   }
