@@ -1,13 +1,11 @@
 // The cases of the durability measurement, and the session that starts and stops what they need.
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { say } from "../scripts/run.mjs";
 import { prepare } from "./outage.mjs";
 import { startPgherd } from "./pgherd-system.mjs";
 import { startPlain } from "./plain-system.mjs";
 import { capture, nowMs, sleep, waitFor } from "./processes.mjs";
-import { row, tableLines, withRatios } from "./report.mjs";
+import { printRows, row, withRatios } from "./report.mjs";
+import { runMeasurement } from "./workplace.mjs";
 import { startWriter } from "./writer.mjs";
 
 const pgbench = "/usr/lib/postgresql/15/bin/pgbench";
@@ -16,45 +14,25 @@ const scale = 10;
 const stallMs = 2000;
 
 /** Measures what was asked for. @returns the exit code */
-export async function runDurability(options) {
-  const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"])
-    process.on(name, () => interrupt.abort(new Error("interrupted")));
-  // As root the servers run as another user, who must be able to reach this directory.
-  const dir = mkdtempSync(join(process.getuid() === 0 ? "/var/tmp" : tmpdir(), "pgherd-bench-"));
-  chmodSync(dir, 0o755);
-  const session = { ...options, dir, signal: interrupt.signal, rows: [], systems: [] };
-  let code = 0;
-  try {
-    session.pgherd = await startPgherd({ dir, ttl: 5, signal: session.signal });
-    session.systems.push(session.pgherd);
+export function runDurability(options) {
+  const session = { ...options, rows: [] };
+  const measure = async (place) => {
+    Object.assign(session, place);
+    session.pgherd = session.include(await startPgherd({ dir: place.dir, ttl: 5, signal: place.signal }));
     await prepare(session.pgherd);
     if (options.only.includes("commit")) await measureCommits(session);
     if (options.only.includes("unblock")) await measureUnblock(session);
     if (options.only.includes("stop-budget")) await measureStopBudget(session);
     if (options.only.includes("stalls")) await measureStalls(session);
-  } catch (error) {
-    say(interrupt.signal.aborted ? "interrupted" : `The measurement failed: ${error.stack}`);
-    code = 1;
-  }
-  for (const system of session.systems.reverse())
-    await system.down().catch((error) => {
-      say(`${system.name} could not be stopped: ${error.message}`);
-      code ||= 1;
-    });
-  if (code === 0 || session.rows.length > 0) rmSync(dir, { recursive: true, force: true });
-  const rows = withRatios(session.rows);
-  if (options.json) console.log(JSON.stringify(rows, null, 2));
-  else if (rows.length > 0) console.log(tableLines(rows).join("\n"));
-  return code;
+  };
+  return runMeasurement(measure, () => printRows(withRatios(session.rows), options.json));
 }
 
 /** Latency of one client and throughput of eight, for each mode, in turn with plain PostgreSQL with the same settings. */
 async function measureCommits(session) {
   const { pgherd, dir, signal, rounds, seconds } = session;
   const leader = await pgherd.well();
-  const plain = await startPlain({ dir, like: pgherd.connection(leader), signal });
-  session.systems.push(plain);
+  const plain = session.include(await startPlain({ dir, like: pgherd.connection(leader), signal }));
   for (const target of [pgherd.connection(leader), plain.client])
     await bench(session, target, ["-i", "-q", "-s", `${scale}`]);
   for (const mode of ["async", "degrade", "strict"]) {
@@ -86,7 +64,6 @@ async function measureCommits(session) {
   }
   await pgherd.set("durability", "degrade");
   await plain.down();
-  session.systems.splice(session.systems.indexOf(plain), 1);
 }
 
 function bench(session, { host, port, user, password, database }, args) {

@@ -62,7 +62,7 @@ export function withRatios(rows) {
 }
 
 /** A table for people. */
-export function tableLines(rows) {
+function tableLines(rows) {
   const figure = (value, unit) => (value === null ? "-" : `${value.toFixed(unit === "s" ? 2 : 1)} ${unit}`);
   const cells = rows.map((each) => [
     each.case,
@@ -86,4 +86,10 @@ export function tableLines(rows) {
       .join("  ")
       .trimEnd(),
   );
+}
+
+/** Prints rows, as JSON where that is asked for. */
+export function printRows(rows, json) {
+  if (json) console.log(JSON.stringify(rows, null, 2));
+  else if (rows.length > 0) console.log(tableLines(rows).join("\n"));
 }

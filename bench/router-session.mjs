@@ -1,7 +1,6 @@
 // One whole measurement of the router: starts the cluster, the routers and the peers, goes through the cases, prints, and
 // leaves nothing behind.
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { say } from "../scripts/run.mjs";
 import { reportLines, rowsOf, unrest, verdictsOf } from "./figures.mjs";
@@ -12,8 +11,8 @@ import { measurePostmaster, measureSwitchover } from "./router-moves.mjs";
 import { startPeer, systemsOf } from "./router-peers.mjs";
 import { routerGoals } from "./router-goals.mjs";
 import { direct, startRouter, verifierOf } from "./router-systems.mjs";
+import { runMeasurement } from "./workplace.mjs";
 
-const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
 const loadCases = ["reads", "writes", "connect", "copy"];
 const moveCases = ["switchover", "postmaster"];
 const crowdCases = ["idle", "storm"];
@@ -21,35 +20,15 @@ const crowdCases = ["idle", "storm"];
 const connections = 800;
 
 /** Measures what was asked for. @returns the exit code */
-export async function runRouterSession(options) {
-  const interrupt = new AbortController();
-  let code = 0;
-  for (const [name, exitCode] of Object.entries(exitCodes))
-    process.on(name, () => {
-      if (interrupt.signal.aborted) return;
-      say(`\n${name}: stopping everything that was started`);
-      code = exitCode;
-      interrupt.abort(new Error("interrupted"));
-    });
-  // As root the servers run as another user, who must be able to reach this directory.
-  const dir = mkdtempSync(join(process.getuid() === 0 ? "/var/tmp" : tmpdir(), "pgherd-bench-"));
-  chmodSync(dir, 0o755);
-  const session = { ...options, dir, signal: interrupt.signal, started: [], samples: [], missing: new Set() };
-  try {
-    const wants = (names) => names.some((name) => options.only.includes(name));
+export function runRouterSession(options) {
+  const session = { ...options, samples: [], missing: new Set() };
+  const wants = (names) => names.some((name) => options.only.includes(name));
+  const measure = async (place) => {
+    Object.assign(session, place);
     if (wants([...loadCases, ...moveCases])) await measureCluster(session);
     if (wants(crowdCases)) await measureCrowds(session);
-  } catch (error) {
-    if (!interrupt.signal.aborted) {
-      say(`The measurement failed: ${error.stack}`);
-      code = 1;
-    }
-  }
-  const clean = await stopAll(session);
-  if (clean) rmSync(dir, { recursive: true, force: true });
-  else code ||= 1;
-  print(session);
-  return code;
+  };
+  return runMeasurement(measure, () => print(session));
 }
 
 function print(session) {
@@ -66,27 +45,10 @@ function print(session) {
     say(`The server's own rates lay up to ${percent.toFixed(0)} % apart: this machine was not quiet.`);
 }
 
-/** Ends everything, the last started first. @returns whether nothing is left */
-async function stopAll(session) {
-  let clean = true;
-  for (const system of session.started.splice(0).reverse())
-    await system.down().catch((error) => {
-      clean = false;
-      say(`${system.name} could not be stopped; see ${session.dir}: ${error.message}`);
-    });
-  return clean;
-}
-
-/** From here on it is stopped with the session, whatever fails. */
-function include(session, system) {
-  session.started.push(system);
-  return system;
-}
-
 /** A router of one of our paths; undefined = this path is not there, which has been said. */
 async function includeRouter(session, given) {
   const found = await startRouter({ dir: session.dir, signal: session.signal, ...given });
-  if (typeof found !== "string") return include(session, found);
+  if (typeof found !== "string") return session.include(found);
   const line = `pgherd ${given.path} NOT MEASURED: ${found}`;
   say(line);
   session.missing.add(line);
@@ -99,7 +61,7 @@ async function startersOf(session, { pgherd, dir, server, clients, paths, peers 
   const given = { server, clients, dir: session.dir, signal: session.signal };
   return [
     ...paths.map((path) => () => includeRouter(session, { ...given, path, etcd: pgherd.etcd })),
-    ...peers.map((peer) => async () => include(session, await startPeer(peer, { ...given, verifier }))),
+    ...peers.map((peer) => async () => session.include(await startPeer(peer, { ...given, verifier }))),
   ];
 }
 
@@ -113,7 +75,7 @@ const superuserOf = (dir) => {
 async function measureCluster(session) {
   const { dir, signal, only } = session;
   const set = [`postgresql.parameters.max_connections=${connections}`];
-  const pgherd = include(session, await startPgherd({ dir, ttl: 5, signal, set }));
+  const pgherd = session.include(await startPgherd({ dir, ttl: 5, signal, set }));
   const server = pgherd.connection(await pgherd.well());
   await prepareLoad(session, server);
   if (loadCases.some((name) => only.includes(name))) {
@@ -138,7 +100,7 @@ async function measureCluster(session) {
     if (router !== undefined && only.includes("postmaster"))
       session.samples.push(...(await measurePostmaster(moved, router)));
   }
-  await stopAll(session);
+  await session.stopAll();
 }
 
 /** The cases with many clients: one server of its own, so large that each of them gets a backend. */
@@ -147,7 +109,7 @@ async function measureCrowds(session) {
   const dir = join(session.dir, "crowd");
   mkdirSync(dir, { mode: 0o755 });
   const set = [`postgresql.parameters.max_connections=${clients + 300}`];
-  const pgherd = include(session, await startPgherd({ dir, ttl: 5, signal: session.signal, set, count: 1 }));
+  const pgherd = session.include(await startPgherd({ dir, ttl: 5, signal: session.signal, set, count: 1 }));
   const server = pgherd.connection(await pgherd.well());
   const crowd = { ...session, crowdServer: server };
   // pgpool has a process for each client: thousands of them are not what it is for.
@@ -166,5 +128,5 @@ async function measureCrowds(session) {
     for (const start of starters) await measure(start, measureStorm);
   }
   if (session.only.includes("idle")) for (const start of starters) await measure(start, measureIdleClients);
-  await stopAll(session);
+  await session.stopAll();
 }

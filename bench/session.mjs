@@ -1,6 +1,5 @@
 // One whole measurement: starts the systems, goes through the cases, prints, and leaves nothing behind.
-import { appendFileSync, chmodSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { appendFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { say } from "../scripts/run.mjs";
 import { outageCases } from "./cases.mjs";
@@ -8,40 +7,17 @@ import { measureIdle } from "./idle.mjs";
 import { measureOutage, prepare } from "./outage.mjs";
 import { startPatroni } from "./patroni-system.mjs";
 import { behindRouterName, startPgherd } from "./pgherd-system.mjs";
-import { row, tableLines, withRatios } from "./report.mjs";
+import { printRows, row, withRatios } from "./report.mjs";
+import { runMeasurement } from "./workplace.mjs";
 import { startWriter } from "./writer.mjs";
 
-const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
-
 /** Measures what was asked for. @returns the exit code */
-export async function runSession(options) {
-  const interrupt = new AbortController();
-  let code = 0;
-  for (const [name, exitCode] of Object.entries(exitCodes))
-    process.on(name, () => {
-      if (interrupt.signal.aborted) return;
-      say(`\n${name}: stopping everything that was started`);
-      code = exitCode;
-      interrupt.abort(new Error("interrupted"));
-    });
-  // As root the servers run as another user, who must be able to reach this directory.
-  const dir = mkdtempSync(join(process.getuid() === 0 ? "/var/tmp" : tmpdir(), "pgherd-bench-"));
-  chmodSync(dir, 0o755);
-  const session = { ...options, dir, signal: interrupt.signal, systems: [], rows: [] };
-  try {
-    await measure(session);
-  } catch (error) {
-    if (!interrupt.signal.aborted) {
-      say(`The measurement failed: ${error.stack}`);
-      code = 1;
-    }
-  }
-  if (!(await stopAll(session))) code ||= 1;
-  // What was measured before a failure is worth its time too.
-  const rows = withRatios(session.rows);
-  if (options.json) console.log(JSON.stringify(rows, null, 2));
-  else if (rows.length > 0) console.log(tableLines(rows).join("\n"));
-  return code;
+export function runSession(options) {
+  const session = { ...options, systems: [], rows: [] };
+  return runMeasurement(
+    (place) => measure(Object.assign(session, place)),
+    () => printRows(withRatios(session.rows), options.json),
+  );
 }
 
 async function measure(session) {
@@ -51,7 +27,11 @@ async function measure(session) {
   const pgherd = await startPgherd({ dir, ttl: cases[0]?.ttl ?? session.ttl ?? 5, signal, router });
   await include(session, pgherd);
   // Both write to one table: their runs are told apart by their numbers.
-  if (router) session.systems.push({ ...entryOf(pgherd.behindRouter), run: 1_000_000 });
+  if (router) {
+    const entry = { ...entryOf(pgherd.behindRouter), run: 1_000_000 };
+    session.systems.push(entry);
+    session.include({ name: behindRouterName, down: () => entry.writer.close() });
+  }
   if (session.peer) await include(session, await startPatroni({ dir, etcd: pgherd.etcd, signal }));
   for (const test of cases) await measureCase(session, test);
   if (session.only.includes("idle")) await measureIdleCosts(session);
@@ -59,8 +39,20 @@ async function measure(session) {
 
 /** From here on the system is stopped with the session, whatever fails. */
 async function include(session, system) {
-  session.systems.push(entryOf(system));
+  const entry = entryOf(system);
+  session.systems.push(entry);
+  session.include({ name: system.name, down: () => end(session, entry) });
   await prepare(system);
+}
+
+async function end(session, { system, writer }) {
+  try {
+    await writer.close();
+    if (session.logs !== null) system.keepLogs(session.logs);
+  } catch (error) {
+    say(`${system.name}: the logs could not be kept: ${error.message}`);
+  }
+  await system.down();
 }
 
 const entryOf = (system) => ({ system, writer: startWriter(system.client), run: 0 });
@@ -137,25 +129,4 @@ function keepRound(session, line) {
   if (session.logs === null) return;
   mkdirSync(session.logs, { recursive: true });
   appendFileSync(join(session.logs, "rounds.jsonl"), `${JSON.stringify(line)}\n`);
-}
-
-/** Ends everything, the last started first. @returns whether nothing is left */
-async function stopAll(session) {
-  let clean = true;
-  for (const { system, writer } of session.systems.toReversed()) {
-    try {
-      await writer.close();
-      if (session.logs !== null) system.keepLogs(session.logs);
-    } catch (error) {
-      say(`${system.name}: the logs could not be kept: ${error.message}`);
-    }
-    try {
-      await system.down();
-    } catch (error) {
-      clean = false;
-      say(`${system.name} could not be stopped; see ${session.dir}: ${error.message}`);
-    }
-  }
-  if (clean) rmSync(session.dir, { recursive: true, force: true });
-  return clean;
 }
