@@ -44,7 +44,7 @@ export function check({ entries, rows, records, mark, end, ttlMs }) {
     if (kind === "F") refused.add(id);
   }
   const missing = [...acks.keys()].filter((id) => !rows.has(id));
-  const lost = missing.filter((id) => wasProtected(records, sent.get(id), acks.get(id).at));
+  const lost = missing.filter((id) => wasProtected(records, acks.get(id).at));
   const firsts = firstAcks(acks);
   const newest = (before) =>
     Math.max(0, ...[...firsts].filter(([, at]) => at < before).map(([timeline]) => timeline));
@@ -80,14 +80,12 @@ function firstAcks(acks) {
 }
 
 /**
- * Whether a row counts as protected: the record said so at any moment between its being sent and its acknowledgement, or
- * as the last thing before. What nothing was recorded of counts too: doubt is not an excuse.
+ * Whether a row counts as protected: the record said so last before its acknowledgement came. Who waits for standbys that are
+ * gone is answered only after the record has said that nothing is waited for any more. What nothing was recorded of counts
+ * too: doubt is not an excuse.
  */
-function wasProtected(records, from, to) {
-  const before = records.findLast((record) => record.at <= from);
-  const during = records.filter((record) => record.at > from && record.at <= to);
-  const said = before === undefined ? during : [before, ...during];
-  return said.length === 0 || said.some((record) => record.protected);
+function wasProtected(records, acknowledgedAt) {
+  return records.findLast((record) => record.at <= acknowledgedAt)?.protected ?? true;
 }
 
 /** The longest time between two acknowledgements in a row (or after the last) that reaches beyond the mark. */

@@ -42,13 +42,15 @@ describe("the checker of the ledger", () => {
     });
   });
 
-  it("excuses a loss only when the record said unprotected from before the row was sent until it was acknowledged", () => {
+  it("excuses a loss only when the record said unprotected before the row was acknowledged", () => {
     const entries = ledger(...row(1, 100, 120));
     const lostWith = (...records) => judge(entries, present(), { records }).lost;
     const at = (time, value) => ({ at: time, protected: value });
     expect(lostWith()).toEqual([1]);
     expect(lostWith(at(0, true))).toEqual([1]);
-    expect(lostWith(at(0, true), at(110, false))).toEqual([1]);
+    expect(lostWith(at(0, true), at(110, false))).toEqual([]);
+    expect(lostWith(at(0, true), at(121, false))).toEqual([1]);
+    expect(lostWith(at(0, true), at(105, false), at(110, true))).toEqual([1]);
     expect(lostWith(at(0, false), at(110, true))).toEqual([1]);
     expect(lostWith(at(0, false))).toEqual([]);
     expect(lostWith(at(0, true), at(90, false), at(130, true))).toEqual([]);
