@@ -26,6 +26,8 @@ function value(path: DocumentPath, message: string): Issue {
   return { kind: "value", path, message };
 }
 
+type ListenerFile = RouterFile["listeners"][string];
+
 function checkListeners(file: RouterFile): Issue[] {
   const issues: Issue[] = [];
   for (const [name, listener] of Object.entries(file.listeners)) {
@@ -43,22 +45,59 @@ function checkListeners(file: RouterFile): Issue[] {
       );
     if (listener.proxy_protocol && listener.proxy_from.length === 0)
       issues.push(value(at("proxy_protocol"), "needs proxy_from: anybody could say to come from anywhere"));
-    if (listener.tls !== undefined && listener.path !== "session")
-      issues.push(value(at("tls"), `with path ${listener.path} TLS is between the client and PostgreSQL`));
-    if (listener.path === "session" && (listener.tls ?? file.tls).mode === "disable")
-      issues.push(...certificateRules(file, name));
+    issues.push(...checkTls(file, name, listener), ...unenforceable(file, name, listener));
   }
   return issues;
 }
 
 const missing = "required key is missing";
 
-function certificateRules(file: RouterFile, listener: string): Issue[] {
-  return file.access.flatMap((rule, index) =>
-    rule.tls === "required" || rule.method === "cert"
-      ? [value(["access", index], `can never match on listener ${listener}, which has no TLS`)]
-      : [],
-  );
+function checkTls({ tls }: RouterFile, name: string, listener: ListenerFile): Issue[] {
+  const at = (key: string): DocumentPath => ["listeners", name, key];
+  const own = listener.tls;
+  if (listener.path === "kernel" && own !== undefined)
+    return [value(at("tls"), "with path kernel TLS is between the client and PostgreSQL")];
+  if (listener.path === "kernel" && tls.mode === "require")
+    return [
+      value(at("path"), "the kernel cannot tell TLS from other bytes, so tls.mode require cannot be kept"),
+    ];
+  if (listener.path !== "stream" || own === undefined) return [];
+  const { cert_file, client_ca_file } = own;
+  return cert_file === undefined && client_ca_file === undefined
+    ? []
+    : [value(at("tls"), "with path stream TLS is between the client and PostgreSQL: only mode can be set")];
+}
+
+/** Access rules that cannot be kept on a listener: not to be taken for a protection that is not there. */
+function unenforceable(file: RouterFile, name: string, listener: ListenerFile): Issue[] {
+  return file.access.flatMap((rule, index) => {
+    const why = problemOf(rule, listener.path, (listener.tls ?? file.tls).mode, `listener ${name}`);
+    return why === null ? [] : [value(["access", index], why)];
+  });
+}
+
+/** Why a rule cannot be kept on a listener; null = it can. */
+function problemOf(
+  rule: RouterFile["access"][number],
+  path: ListenerFile["path"],
+  tls: RouterFile["tls"]["mode"],
+  listener: string,
+): string | null {
+  const never = `can never match on ${listener}, which has no TLS`;
+  if (path === "session")
+    return tls === "disable" && (rule.tls === "required" || rule.method === "cert") ? never : null;
+  // Whom PostgreSQL admits without a password because the router vouches for it, it admits to everybody here.
+  if (rule.method === "trust" || rule.method === "cert")
+    return `method ${rule.method} makes PostgreSQL admit the router without a password, and with it every client of ${listener} (path ${path}), where the router proves nobody: use path session there`;
+  if (path === "kernel" && rule.tls === "required")
+    return `${listener} (path kernel) cannot tell who uses TLS: use path session or stream there`;
+  if (path === "stream" && tls === "disable") return rule.tls === "required" ? never : null;
+  const names =
+    rule.user.includes("all") && rule.database.includes("all") && rule.database.includes("replication");
+  if (names) return null;
+  const hidden = path === "kernel" ? "sees addresses alone" : "cannot see names within TLS";
+  const way = path === "kernel" ? "" : ` or set listeners.${listener.slice(9)}.tls: { mode: disable }`;
+  return `${listener} (path ${path}) ${hidden}: use path session there${way}, or let the rule say user: all, database: [all, replication]`;
 }
 
 /** Ports that two of them would take: on the same address, or one of them on all. */

@@ -77,6 +77,15 @@ test("a variable of the environment wins", () => {
   });
 });
 
+test("rules are taken that the listeners can keep: by name where the router declines TLS, by address elsewhere", () => {
+  settingsOf(
+    "listeners: { primary: { path: stream, tls: { mode: disable } } }\naccess: [{ user: app, database: shop }]\n",
+  );
+  const byAddress = "access: [{ address: 10.0.0.0/8, database: [all, replication] }]\n";
+  settingsOf(`listeners: { primary: { path: stream } }\n${byAddress}`);
+  settingsOf(`listeners: { primary: { path: kernel } }\n${byAddress}`);
+});
+
 test.each([
   [
     "a port that two listeners would take",
@@ -122,6 +131,36 @@ test.each([
     "a rule that no listener can match",
     "tls: { mode: disable }\naccess: [{ tls: required }]",
     /can never match/,
+  ],
+  [
+    "a rule by name where TLS is passed through",
+    "listeners: { primary: { path: stream } }\naccess:\n  - { address: 10.0.0.0/8, database: [all, replication] }\n  - { user: app, database: [all, replication] }",
+    /:8:\d+ +access\[1\] +listener primary \(path stream\) cannot see names within TLS: use path session there or set listeners\.primary\.tls: \{ mode: disable \}, or let the rule say/,
+  ],
+  [
+    "a rule that leaves replication to chance where it cannot be seen",
+    "listeners: { primary: { path: kernel } }\naccess: [{ address: 10.0.0.0/8 }]",
+    /access\[0\] +listener primary \(path kernel\) sees addresses alone: .* database: \[all, replication\]/,
+  ],
+  [
+    "trust beside a path on which the router proves nobody",
+    "listeners: { primary: { path: stream, tls: { mode: disable } } }\naccess: [{ method: trust }]",
+    /method trust makes PostgreSQL admit the router without a password, and with it every client of listener primary/,
+  ],
+  [
+    "a rule about TLS in the kernel",
+    "listeners: { primary: { path: kernel } }\naccess: [{ database: [all, replication], tls: required }]",
+    /cannot tell who uses TLS/,
+  ],
+  [
+    "TLS that must be, in the kernel",
+    "tls: { mode: require }\nlisteners: { primary: { path: kernel } }",
+    /listeners\.primary\.path +the kernel cannot tell TLS/,
+  ],
+  [
+    "a certificate of the router where TLS passes it by",
+    "listeners: { primary: { path: stream, tls: { cert_file: /a, key_file: /b } } }",
+    /only mode can be set/,
   ],
   [
     "an address that is the host's own",

@@ -80,7 +80,11 @@ export const listener = z.strictObject({
     .meta({ description: "Networks whose PROXY header is believed; others are refused." })
     .default([]),
   tls: clientTls
-    .meta({ description: "TLS towards the clients of this listener.", "x-default": "the router's `tls`" })
+    .meta({
+      description:
+        "TLS towards the clients of this listener. Path stream: only mode; with allow and require it is between client and PostgreSQL, with disable the router declines it.",
+      "x-default": "the router's `tls`",
+    })
     .optional(),
   idle_timeout: durationOrOff(
     { description: "Clients idle for longer are disconnected.", "x-default": "`timeouts.idle`" },

@@ -21,9 +21,10 @@ interface Origin {
 export type Greeting = Origin & Exclude<StartupPacket, { kind: "ssl-request" | "gssenc-request" }>;
 
 /** The first byte of a TLS handshake; a first packet of PostgreSQL begins with 0, for it is short. */
-const tlsHandshake = 0x16;
-const yes = Buffer.from("S");
-const no = Buffer.from("N");
+export const tlsHandshake = 0x16;
+/** The answers to a request for encryption. */
+export const yes = Buffer.from("S");
+export const no = Buffer.from("N");
 
 /**
  * Reads what comes before a start-up message: a PROXY header, TLS in either way, requests for encryption.
@@ -54,10 +55,11 @@ export async function greet(socket: NetSocket, intake: Intake, listener: FrontLi
   }
 }
 
-async function speaker(
+/** Who speaks: the peer, or whom a proxy names that is believed. @throws {ClientGone | MalformedMessage} */
+export async function speaker(
   socket: NetSocket,
   intake: Intake,
-  { settings, proxies }: FrontListener,
+  { settings, proxies }: Pick<FrontListener, "settings" | "proxies">,
 ): Promise<{ address: string; port: number }> {
   const peer = { address: socket.remoteAddress, port: socket.remotePort };
   if (!settings.proxyProtocol || !proxies(peer.address)) return peer;
@@ -66,7 +68,7 @@ async function speaker(
 }
 
 /** Looks at the first byte without taking it. */
-const firstByte: Parser<number> = (bytes) => {
+export const firstByte: Parser<number> = (bytes) => {
   const [value] = bytes;
   return value === undefined ? null : { value, end: 0 };
 };

@@ -7,13 +7,12 @@ import { deadline } from "../system/timers.ts";
 import { ClientGone, Intake } from "./intake.ts";
 import type { Release } from "./limits.ts";
 import type { NetSocket } from "./net-socket.ts";
+import { partFrom } from "./part-from.ts";
 import { MalformedMessage } from "../pgwire/malformed.ts";
 import { Refusal } from "./refusal.ts";
 
 /** The database by which every listener leads to the console. */
 const consoleDatabase = "pgherd";
-/** How long a client that was turned away may take to read why. */
-const farewellMs = 2_000;
 
 /** Leads clients from an accepted socket to the session: who they are, whether they may, and that they are it. */
 export class Front {
@@ -56,7 +55,7 @@ export class Front {
       limit.clear();
       leave?.();
     }
-    this.#partFrom(socket);
+    partFrom(socket, this.#shared.timers);
   }
 
   async #admit(
@@ -175,18 +174,5 @@ export class Front {
     const message = thrown instanceof Error ? thrown.message : String(thrown);
     this.#shared.log("client.failed", { listener: name, address, message });
     socket.destroy();
-  }
-
-  /**
-   * Waits for the other end to close: dropping a connection whose bytes nobody has read takes from the client what was
-   * written to it.
-   */
-  #partFrom(socket: NetSocket): void {
-    if (socket.destroyed) return;
-    const timer = this.#shared.timers.after(farewellMs, () => socket.destroy());
-    socket.onBytes = () => undefined;
-    socket.onEnd = () => socket.destroy();
-    socket.onClose = () => timer.cancel();
-    socket.resume();
   }
 }

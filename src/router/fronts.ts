@@ -92,17 +92,13 @@ export async function openFronts(options: FrontsOptions): Promise<Fronts> {
       proxies: networkMatcher(listener.proxyFrom),
       counters: options.counters(listener.name),
     };
-    const take = takerOf(known, options, front, streams);
+    const take = takerOf(known, options, front, streams, () => access);
     const failed = (error: Error): void =>
       options.log("listener.failed", { listener: listener.name, message: error.message });
     const socket = await openListener(listener, mostSockets(options), take, failed);
     sockets.push(socket);
     return socket;
   };
-  const passing = settings.listeners.filter(({ path }) => path !== "session").map(({ name }) => name);
-  // Nobody looks into what they pass on: who may log in is PostgreSQL's own affair there.
-  if (settings.access.length > 0 && passing.length > 0)
-    options.log("access.not-applied", { listeners: passing });
   try {
     for (const listener of settings.listeners.filter(({ path }) => path !== "kernel")) {
       const { address, port } = await open(listener, false);
@@ -137,6 +133,7 @@ function takerOf(
   options: FrontsOptions,
   front: Front,
   streams: StreamPath[],
+  access: () => Access,
 ): (socket: Parameters<typeof NetSocket.accept>[0]) => void {
   if (listener.settings.path !== "stream")
     return (socket) => void front.welcome(NetSocket.accept(socket), listener);
@@ -144,7 +141,10 @@ function takerOf(
   const path = new StreamPath({
     ...options,
     listener: listener.settings,
+    proxies: listener.proxies,
+    access: () => (settings().access.length > 0 ? access() : null),
     counters: listener.counters,
+    startupMs: () => settings().timeouts.startupMs,
     connectMs: () => settings().timeouts.connectMs,
     holdMs: () => settings().timeouts.holdMs,
   });

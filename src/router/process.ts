@@ -83,7 +83,11 @@ export class RouterProcess {
     await register.claim();
     const opened: (() => Promise<unknown>)[] = [];
     try {
-      const kernel = await startKernelPaths({ settings: this.#settings, feed, clock, timers, log });
+      const kernel = await startKernelPaths({
+        settings: this.#settings,
+        access: () => this.#settings.access,
+        ...{ feed, clock, timers, log },
+      });
       opened.push(() => kernel.close());
       this.#settings = kernel.settings;
       // The console exists before the listeners that lead to it, and shows the router that is made with it.
@@ -164,6 +168,7 @@ export class RouterProcess {
     this.#settings = { ...before, access, limits, timeouts, openAfterArchiveMs, admin };
     try {
       await running.router.reload();
+      running.kernel.reload();
     } catch (thrown) {
       this.#settings = before;
       throw thrown;

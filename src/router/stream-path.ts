@@ -1,22 +1,34 @@
 import type { ListenerSettings } from "../config/router-config.ts";
 import type { Clock } from "../system/clock.ts";
 import { deadline, type Timers } from "../system/timers.ts";
+import type { Access } from "./access.ts";
 import type { Route } from "./backend.ts";
+import { ClientGone } from "./intake.ts";
 import type { Release } from "./limits.ts";
 import { connectSocket, type NetSocket } from "./net-socket.ts";
 import type { ClusterRoutes } from "./routes.ts";
+import type { NetworkMatcher } from "./networks.ts";
+import { partFrom } from "./part-from.ts";
+import { Refusal } from "./refusal.ts";
 import type { ListenerCounters } from "./sessions.ts";
+import { type Reached, throughDoor } from "./stream-door.ts";
 import type { Topology, TopologyFeed } from "./topology.ts";
 
 /** What the path needs to know of its listener and of the cluster. */
 export interface StreamOptions {
   readonly listener: ListenerSettings;
+  /** From whom a PROXY header is believed. */
+  readonly proxies: NetworkMatcher;
+  /** The rules of now; null = there are none. */
+  readonly access: () => Access | null;
   readonly feed: TopologyFeed;
   readonly routes: ClusterRoutes;
   readonly counters: ListenerCounters;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly connectMs: () => number;
+  /** How long a client may take to say who it is, where rules ask for it. */
+  readonly startupMs: () => number;
   /** How long a client waits while no node is fit. */
   readonly holdMs: () => number;
   readonly log: (event: string, fields: Readonly<Record<string, unknown>>) => void;
@@ -40,27 +52,30 @@ export class StreamPath {
 
   /** Connects a client through. Never throws. @param release gives the client's place back */
   async take(client: NetSocket, release: Release): Promise<void> {
-    let place: Release | null = null;
+    const { listener, proxies, access } = this.#options;
+    let limit = this.#patience(client);
     client.onClose = () => undefined;
     try {
-      const { routes, clock, listener, holdMs } = this.#options;
-      const route = await routes.next(listener, clock.now() + holdMs(), this.#closing.signal);
-      if (route === null || client.destroyed) throw new Error("no node is fit");
-      place = await routes.place(route.node, true, this.#closing.signal);
-      const server = await this.#connect(route);
+      const connect = async (): Promise<Reached> => {
+        // What the cluster takes is no fault of the client's.
+        limit.clear();
+        const reached = await this.#reach(client);
+        limit = this.#patience(client);
+        return reached;
+      };
+      const door = { listener: { settings: listener, proxies }, access: access(), connect };
+      const { server, route, place } = await throughDoor(client, door);
       this.#join(client, server, route, () => {
-        place?.();
+        place();
         release();
       });
       // The cluster may have changed while the connection was made.
       this.#follow(this.#options.feed.current());
     } catch (thrown) {
-      place?.();
       release();
-      this.#options.counters.refused += 1;
-      const message = thrown instanceof Error ? thrown.message : String(thrown);
-      this.#options.log("stream.refused", { address: client.remoteAddress, message });
-      client.destroy(true);
+      this.#turnAway(client, thrown);
+    } finally {
+      limit.clear();
     }
   }
 
@@ -69,6 +84,45 @@ export class StreamPath {
     this.#unsubscribe();
     this.#closing.abort();
     for (const { cut } of this.#streams.values()) cut();
+  }
+
+  /** Finds a node and connects to it. @throws {Error} there is none, or it cannot be reached */
+  async #reach(client: NetSocket): Promise<Reached> {
+    const { routes, clock, listener, holdMs } = this.#options;
+    const route = await routes.next(listener, clock.now() + holdMs(), this.#closing.signal);
+    if (route === null || client.destroyed) throw new Error("no node is fit");
+    const place = await routes.place(route.node, true, this.#closing.signal);
+    try {
+      return { server: await this.#connect(route), route, place };
+    } catch (thrown) {
+      place();
+      throw thrown;
+    }
+  }
+
+  #patience(client: NetSocket): ReturnType<typeof deadline> {
+    const limit = deadline(this.#options.timers, this.#options.startupMs());
+    limit.signal.addEventListener("abort", () => client.destroy(), { once: true });
+    return limit;
+  }
+
+  #turnAway(client: NetSocket, thrown: unknown): void {
+    // A health check that only connects has been refused nothing.
+    if (thrown instanceof ClientGone) {
+      client.destroy();
+      return;
+    }
+    this.#options.counters.refused += 1;
+    const { message } = thrown instanceof Error ? thrown : new Error(String(thrown));
+    this.#options.log("stream.refused", { address: client.remoteAddress, message });
+    if (!(thrown instanceof Refusal)) {
+      client.destroy(true);
+      return;
+    }
+    const packet = thrown.packet();
+    client.write(packet, 0, packet.length);
+    client.end();
+    partFrom(client, this.#options.timers);
   }
 
   async #connect({ host, port }: Route): Promise<NetSocket> {

@@ -53,6 +53,30 @@ describe("a listener in the kernel, on a host between clients and servers", () =
     await refused(here, "::1");
   });
 
+  it("admits by address: whom no rule admits is refused at once", async () => {
+    const { hosts, app } = cluster;
+    await router.stop(20_000);
+    const rule = { database: ["all", "replication"] };
+    const rules = [
+      { ...rule, address: hosts.six(app), method: "reject" },
+      { ...rule, address: hosts.four(app) },
+    ];
+    router = await cluster.startRouter(here, { listeners: { primary: listener }, access: rules });
+    await answers(app, hosts.four(here), hosts.four(await cluster.leader()));
+    await refused(app, hosts.six(here));
+    await refused(here, hosts.four(here));
+    await refused(here, "127.0.0.1");
+    await router.stop(20_000);
+    const admitting = [{ ...rule, address: [hosts.six(app), hosts.four(here)] }];
+    router = await cluster.startRouter(here, { listeners: { primary: listener }, access: admitting });
+    await answers(app, hosts.six(here), hosts.six(await cluster.leader()));
+    await answers(here, hosts.four(here), hosts.four(await cluster.leader()));
+    await refused(app, hosts.four(here));
+    await router.stop(20_000);
+    await start();
+    await answers(app, hosts.four(here), hosts.four(await cluster.leader()));
+  });
+
   it("is whole again when somebody flushes the rules, or changes one", async () => {
     const { hosts, app } = cluster;
     const leader = await cluster.leader();

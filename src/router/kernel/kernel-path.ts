@@ -1,7 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
-import type { ListenerSettings } from "../../config/router-config.ts";
+import type { AccessRule, ListenerSettings } from "../../config/router-config.ts";
 import type { Clock } from "../../system/clock.ts";
 import { deadline, type Timer, type Timers } from "../../system/timers.ts";
 import { Fault, toFault } from "../../values/fault.ts";
@@ -19,6 +19,8 @@ export interface KernelPathOptions {
   readonly listener: ListenerSettings;
   /** The router's name. */
   readonly router: string;
+  /** The access rules of now; only what their file's check leaves over for this path. */
+  readonly access: () => readonly AccessRule[];
   readonly feed: TopologyFeed;
   readonly clock: Clock;
   readonly timers: Timers;
@@ -44,6 +46,8 @@ export interface KernelPathView {
 
 export interface KernelPath {
   view(): KernelPathView;
+  /** Takes new access rules into use. */
+  reload(): void;
   /** Removes the rules and puts the kernel's switches back. */
   close(): Promise<void>;
 }
@@ -132,6 +136,10 @@ class ListenerPath implements KernelPath {
     };
   }
 
+  reload(): void {
+    this.#wake();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#unsubscribe();
@@ -190,6 +198,10 @@ class ListenerPath implements KernelPath {
       masquerade: listener.kernel.masquerade,
       forwards,
       routesLoopback,
+      admission: this.#options.access().map(({ addresses, method }) => ({
+        addresses,
+        admits: method !== "reject",
+      })),
     });
     if (problem !== null) {
       this.#fail(problem);

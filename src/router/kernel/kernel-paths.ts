@@ -10,6 +10,8 @@ export interface KernelPaths {
   readonly paths: readonly KernelPath[];
   /** With the listeners that the kernel cannot serve and that may fall back, as listeners of path `stream`. */
   readonly settings: RouterSettings;
+  /** Takes new access rules into use. */
+  reload(): void;
   close(): Promise<void>;
 }
 
@@ -42,5 +44,8 @@ export async function startKernelPaths(options: KernelPathsOptions): Promise<Ker
       listeners[listeners.length - 1] = { ...listener, path: "stream" };
     }
   }
-  return { paths, settings: { ...settings, listeners }, close };
+  const reload = (): void => {
+    for (const path of paths) path.reload();
+  };
+  return { paths, settings: { ...settings, listeners }, reload, close };
 }

@@ -12,6 +12,7 @@ const facts: RulesetFacts = {
   masquerade: true,
   forwards: { four: true, six: false },
   routesLoopback: true,
+  admission: [],
 };
 
 function rules(text: string, chain: string): string[] {
@@ -42,6 +43,24 @@ describe("the transaction of a kernel listener", () => {
       "flush map inet pgherd_r1_primary four\nadd element inet pgherd_r1_primary four { 5000 timeout 2500ms : 10.0.0.2 . 5432 }",
     );
     expect(text).not.toMatch(/add element inet pgherd_r1_primary six/);
+  });
+
+  it("translates for whom the access rules admit, in their order, and for nobody else", () => {
+    const text = rulesetText({
+      ...facts,
+      admission: [
+        { addresses: ["10.0.0.66", "fd00::66"], admits: false },
+        { addresses: ["10.0.0.0/8"], admits: true },
+      ],
+    });
+    expect(rules(text, "incoming")).toEqual([
+      'iifname != "lo" meta nfproto ipv4 fib daddr type local ip saddr 10.0.0.66 tcp dport 5000 return',
+      'iifname != "lo" meta nfproto ipv4 fib daddr type local ip saddr 10.0.0.0/8 dnat ip to tcp dport map @four',
+      'iifname != "lo" meta nfproto ipv6 fib daddr type local ip6 saddr fd00::66 tcp dport 5000 return',
+    ]);
+    expect(rules(text, "own").filter((rule) => rule.includes("dnat"))).toEqual([
+      "meta nfproto ipv4 fib daddr type local ip saddr 10.0.0.0/8 dnat ip to tcp dport map @four",
+    ]);
   });
 
   it("has no element while nobody serves, or when the knowledge has run out", () => {

@@ -24,6 +24,15 @@ export interface RulesetFacts {
   readonly forwards: { readonly four: boolean; readonly six: boolean };
   /** Whether 127.0.0.0/8 may leave this host after its destination was changed. */
   readonly routesLoopback: boolean;
+  /** Who may come in: the first that matches decides, and whom none matches is refused; none at all = everybody. */
+  readonly admission: readonly KernelAdmission[];
+}
+
+/** An access rule as far as the kernel can tell: where a connection comes from. */
+export interface KernelAdmission {
+  /** Networks in CIDR form, addresses, or `all`. */
+  readonly addresses: readonly string[];
+  readonly admits: boolean;
 }
 
 type Family = "four" | "six";
@@ -119,7 +128,28 @@ function translate(family: Family): string {
 function incoming(facts: RulesetFacts, family: Family): string[] {
   const target = facts[family];
   if (target !== null && !target.local && !facts.forwards[family]) return [];
-  return matches(facts.match, family).map((match) => `iifname != "lo" ${match} ${translate(family)}`);
+  return matches(facts.match, family).flatMap((match) =>
+    admitted(facts, family, `iifname != "lo" ${match} `),
+  );
+}
+
+/** The translation for whom the access rules admit; others go on untranslated, and are refused. */
+function admitted({ admission, port }: RulesetFacts, family: Family, match: string): string[] {
+  if (admission.length === 0) return [`${match}${translate(family)}`];
+  return admission.flatMap(({ addresses, admits }) =>
+    sources(addresses, family).map(
+      (source) => `${match}${source}${admits ? translate(family) : `tcp dport ${port} return`}`,
+    ),
+  );
+}
+
+/** The match of each source in this family, in the words of nft. */
+function sources(addresses: readonly string[], family: Family): string[] {
+  if (addresses.includes("all")) return [""];
+  const { ip } = words[family];
+  return addresses
+    .filter((address) => address.includes(":") === (family === "six"))
+    .map((address) => `${ip} saddr ${address} `);
 }
 
 function own(facts: RulesetFacts, family: Family): string[] {
@@ -127,8 +157,8 @@ function own(facts: RulesetFacts, family: Family): string[] {
   const { ip, loopback } = words[family];
   // A loopback address cannot leave the host: the packet would vanish, and the client wait.
   const stays = target?.local === true || (family === "four" && facts.routesLoopback);
-  return matches(facts.match, family).map(
-    (match) => `${match} ${stays ? "" : `${ip} daddr != ${loopback} `}${translate(family)}`,
+  return matches(facts.match, family).flatMap((match) =>
+    admitted(facts, family, `${match} ${stays ? "" : `${ip} daddr != ${loopback} `}`),
   );
 }
 
