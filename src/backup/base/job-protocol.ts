@@ -1,5 +1,6 @@
 import { faultCatalogue, type FaultReport } from "../../values/fault.ts";
 import type { BackupId, BackupRecord } from "../catalogue/records.ts";
+import type { CollectReport } from "../repository/repository.ts";
 
 /**
  * What a daemon and one `pgherd backup-job` say to each other over the IPC channel the job was started with: plain JSON,
@@ -21,11 +22,60 @@ export type JobKind = keyof JobOptions;
 /** The options of each kind of job. Another kind is one row here, one in `JobResults`, one in `main-backup-job.ts`. */
 export interface JobOptions {
   readonly base: BaseJobOptions;
+  /** Reads what is stored and checks it. */
+  readonly verify: VerifyJobOptions;
+  /** Restores to scratch and looks whether it works. */
+  readonly drill: DrillJobOptions;
+  /** Deletes what no backup needs. */
+  readonly collect: { readonly dryRun: boolean };
+  /** Brings a further repository into step. */
+  readonly copy: {
+    /** Which of the file's `copies`, from 0. */
+    readonly index: number;
+  };
 }
 
 /** What each kind of job answers with. */
 export interface JobResults {
   readonly base: BackupSummary;
+  readonly verify: VerifySummary;
+  readonly drill: DrillSummary;
+  readonly collect: CollectReport;
+  readonly copy: { readonly objects: number; readonly bytes: number };
+}
+
+export interface VerifyJobOptions {
+  readonly cluster: string;
+  /** null = everything of the cluster, its WAL too. */
+  readonly backup: BackupId | null;
+  readonly reason: string;
+}
+
+export interface VerifySummary {
+  readonly objects: number;
+  readonly bytes: number;
+  /** What is wrong, with the backups it makes useless. Empty = nothing. */
+  readonly problems: readonly {
+    readonly key: string;
+    readonly detail: string;
+    readonly backups: readonly BackupId[];
+  }[];
+}
+
+export interface DrillJobOptions {
+  readonly cluster: string;
+  /** null = the newest one. */
+  readonly backup: BackupId | null;
+  readonly reason: string;
+}
+
+/** The drill's record is in the catalogue. */
+export interface DrillSummary {
+  readonly id: string;
+  readonly backup: BackupId;
+  readonly passed: boolean;
+  readonly restoreMs: number;
+  readonly replayMs: number;
 }
 
 export interface BaseJobOptions {
