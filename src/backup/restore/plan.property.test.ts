@@ -211,7 +211,7 @@ function replay(world: World, plan: RestorePlan): readonly Block[] {
   for (const file of plan.files) {
     const timeline = parseInt(file.source.slice(0, 8), 16);
     const number =
-      Number(parseInt(file.source.slice(8, 16), 16) * (0x1_0000_0000 / segmentBytes)) +
+      parseInt(file.source.slice(8, 16), 16) * (0x1_0000_0000 / segmentBytes) +
       parseInt(file.source.slice(16), 16);
     const stored = wayTo(world, timeline).slice(number * perSegment, (number + 1) * perSegment);
     const kept = file.keepBytes === null ? perSegment : file.keepBytes / recordBytes;

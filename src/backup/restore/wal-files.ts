@@ -6,6 +6,8 @@ import { stretchAt, type Line } from "./lines.ts";
 /** A segment as PostgreSQL will ask for it, and what it is made from. */
 export interface WalFile {
   readonly name: string;
+  /** Where it begins. */
+  readonly start: Lsn;
   /** The stored segment that has its bytes: of another timeline where its own is not stored. */
   readonly source: string;
   /** How many bytes of the source belong to it; the rest is zeros. null = all. */
@@ -55,6 +57,7 @@ export function walFiles(
     const keepTo = need.cut === null ? limit : minLsn(limit, need.cut);
     files.push({
       name: segmentName({ timeline, number }, segmentBytes),
+      start: begin,
       source: source.record.name,
       keepBytes: keepTo >= after ? null : Number(keepTo - begin),
     });
