@@ -19,7 +19,7 @@ import { RouterGate, type GateReport } from "./router-gate.ts";
 import { durabilityWrites, startingNames } from "./durability-keeper.ts";
 import { currentStanding, upstreamAddress } from "./observe.ts";
 import { endOfOwnWal } from "./own-data.ts";
-import { expectedStandbys } from "./sync-standbys.ts";
+import { expectedReceivers, expectedStandbys } from "./sync-standbys.ts";
 
 /** F4: one transaction makes this node the holder, if the lease and the durability record are still what was decided from. */
 export const takeLease: Executor<Extract<Action, { kind: "take-lease" }>> = async ({
@@ -90,9 +90,14 @@ export const takeLease: Executor<Extract<Action, { kind: "take-lease" }>> = asyn
 function followers(context: AgentContext, state: ClusterState): readonly SyncStandby[] {
   const token = nextToken(currentToken(state));
   const own = state.nodes.get(context.options.node)?.value.ballot?.token === token;
-  return expectedStandbys(context, state, (node) =>
+  const standbys = expectedStandbys(context, state, (node) =>
     own ? node.ballot?.token === token : node.role === "standby",
   );
+  const former = state.lease.value?.token ?? null;
+  const receivers = expectedReceivers(context, state, (receiver) =>
+    own ? receiver.ballot?.token === token : receiver.token !== null && receiver.token === former,
+  );
+  return [...standbys, ...receivers];
 }
 
 /** Where the WAL here ends, measured at rest or with nobody left to send any. */

@@ -11,6 +11,7 @@ import { toFault } from "../values/fault.ts";
 import { provisionalFile } from "./act-bootstrap.ts";
 import { shutdownCheckpointMs } from "./act-postgres.ts";
 import { Agent } from "./agent.ts";
+import { noArchive, type ArchivePort } from "./archive-port.ts";
 import type { AgentContext, AgentOptions, Log } from "./context.ts";
 import { AgentFacade } from "./facade.ts";
 import { DurabilityKeeper } from "./durability-keeper.ts";
@@ -42,6 +43,8 @@ export interface AgentParts {
   readonly stopMs: () => number;
   readonly files: StateFiles;
   readonly peers: Peers;
+  /** What backup servers keep; without it nothing is fetched from there. */
+  readonly archive?: ArchivePort;
   /** Told after every round; says where the agent and its guard are found. */
   readonly onRound: () => void;
   /** Re-reads the node file. @throws Fault CONFIG_INVALID */
@@ -116,6 +119,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     files,
     membership,
     peers: parts.peers,
+    archive: parts.archive ?? noArchive,
     get suspicion() {
       return suspicion;
     },

@@ -9,6 +9,7 @@ import type { Random } from "../system/random.ts";
 import type { Timers } from "../system/timers.ts";
 import type { NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
+import type { ArchivePort } from "./archive-port.ts";
 import type { DurabilityKeeper } from "./durability-keeper.ts";
 import type { GuardPort } from "./guard-port.ts";
 import type { Failsafe } from "./failsafe.ts";
@@ -86,6 +87,7 @@ export interface AgentContext {
   readonly secrets: SecretStore;
   readonly membership: Membership;
   readonly peers: Peers;
+  readonly archive: ArchivePort;
   readonly suspicion: Suspicion;
   readonly durability: DurabilityKeeper;
   readonly failsafe: Failsafe;

@@ -1,6 +1,7 @@
 import type { Action } from "../cluster/action.ts";
 import type { Executor } from "./execution.ts";
 import { adopt, bootstrap, claimBootstrap, discardProvisional } from "./act-bootstrap.ts";
+import { takeWal } from "./act-archive.ts";
 import { freeReserve, stepDown } from "./act-gray.ts";
 import { handover, promote, serve, switchover, takeLease, refuseMove } from "./act-leadership.ts";
 import { clone, reinit } from "./act-copy.ts";
@@ -39,6 +40,7 @@ export const executors: { readonly [K in Action["kind"]]: Executor<Extract<Actio
   "step-down": stepDown,
   "free-reserve": freeReserve,
   ballot,
+  "take-wal": takeWal,
   "take-lease": takeLease,
   switchover,
   "refuse-move": refuseMove,

@@ -105,6 +105,7 @@ export class Notebook {
       recovery: view("recovery"),
       clone: view("clone"),
       promote: view("promote"),
+      takeWal: view("takeWal"),
     };
   }
 }

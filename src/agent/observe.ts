@@ -2,13 +2,16 @@ import { elapsedMs, type Instant } from "../values/time.ts";
 import type { FencingToken, NodeName } from "../values/names.ts";
 import { examineAfterMs } from "../cluster/policy.ts";
 import { isLost } from "../cluster/early-failover.ts";
-import type { LocalPostgres, NodeView, Standing, View } from "../cluster/view.ts";
+import { receiversOf } from "../cluster/receivers.ts";
+import type { LocalPostgres, NodeView, ReceiverView, Standing, View } from "../cluster/view.ts";
 import { replicationName, slotNameOf } from "../values/names.ts";
 import type { PostgresFacts, SqlFacts, Upstream } from "../postgres/instance.ts";
 import type { AgentContext } from "./context.ts";
 
 /** Without an answer for this share of the ttl the DCS counts as unreachable; the lease's own deadline is independent. */
 const unreachableAfter = 0.6;
+
+const nobody = { receivers: new Map<NodeName, never>(), nodes: new Map<NodeName, never>() };
 
 /** One frozen picture of everything a round decides from. `facts` is what PostgreSQL showed a moment ago. */
 export function buildView(context: AgentContext, facts: PostgresFacts): View {
@@ -24,6 +27,10 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
   for (const { value } of state?.nodes.values() ?? []) {
     if (value.name !== options.node) others.push({ record: value, heardMs: mirror.heardMs(value.name, now) });
   }
+  const receivers: ReceiverView[] = receiversOf(state ?? nobody).map((record) => ({
+    record,
+    heardMs: mirror.receiverHeardMs(record.name, now),
+  }));
   return {
     self: options.node,
     member: context.membership.member,
@@ -37,6 +44,7 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
     standing: currentStanding(context),
     guard: guard.view(),
     others,
+    receivers,
     postgres: localPostgres(context, facts, now),
     deafMs: notebook.deafSince === null ? 0 : elapsedMs(notebook.deafSince, now),
     disk: context.disk.facts(),
@@ -65,6 +73,7 @@ export function currentStanding(context: AgentContext): Standing {
     suspected: suspicion.suspects === standing.lease.token,
     tokenSeenMs: suspicion.tokenSeenMs(now),
     heardMs: (node) => mirror.heardMs(node, now),
+    receiverHeardMs: (receiver) => mirror.receiverHeardMs(receiver, now),
   });
   if (!lost) return standing;
   const openMs = Math.max(0, suspicion.silentMs(now) - settings().suspectAfterMs);

@@ -27,7 +27,7 @@ describe("which standbys count", () => {
     const context = {
       options: { node: "db1" },
       clock: { now: () => now as Instant },
-      mirror: { state: { nodes: new Map([[db2, { value: record, version: 1 }]]) } },
+      mirror: { state: { receivers: new Map(), nodes: new Map([[db2, { value: record, version: 1 }]]) } },
       peers: {
         pulse: () => {
           asked += 1;

@@ -1,11 +1,12 @@
 import { awayAfterMs } from "../cluster/policy.ts";
 import { mayBecomePrimary, mayStream } from "../cluster/candidates.ts";
 import type { SyncStandby } from "../cluster/durability.ts";
-import type { NodeRecord, Tags } from "../cluster/records.ts";
+import { receiverMember, receiversOf } from "../cluster/receivers.ts";
+import type { NodeRecord, ReceiverRecord, Tags } from "../cluster/records.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import type { SynchronousState } from "../postgres/instance.ts";
 import type { Lsn } from "../values/lsn.ts";
-import { memberOf, replicationName, type FencingToken, type Member } from "../values/names.ts";
+import { memberOf, replicationName, type FencingToken, type Member, type NodeName } from "../values/names.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 
@@ -18,6 +19,10 @@ const stallMs = 350;
 /** A standby that lives but makes no progress is given up after this. */
 const stallLimitMs = 5000;
 const pulseMs = 250;
+/** How long commits wait for a WAL receiver that is gone or stands still: one that was ended is back by then. */
+const receiverBackMs = 1000;
+
+const nobody = { receivers: new Map<NodeName, never>(), nodes: new Map<NodeName, never>() };
 
 interface Seen {
   connected: boolean;
@@ -66,6 +71,24 @@ export function expectedStandbys(
     .map((node) => asSyncStandby(node, true, 0n as Lsn));
 }
 
+/** Receivers that a new holder waits for at first: those that promised with it, else those that streamed a moment ago (F4). */
+export function expectedReceivers(
+  context: AgentContext,
+  state: ClusterState,
+  counts: (receiver: ReceiverRecord) => boolean,
+): readonly SyncStandby[] {
+  const { mirror, clock, settings } = context;
+  const now = clock.now();
+  return receiversOf(state)
+    .filter((receiver) => receiver.synchronous && counts(receiver))
+    .filter((receiver) => mirror.receiverHeardMs(receiver.name, now) <= awayAfterMs(settings().ttlMs))
+    .map((receiver) => asReserve(receiver, true, 0n as Lsn));
+}
+
+function asReserve(receiver: ReceiverRecord, usable: boolean, flushLsn: Lsn): SyncStandby {
+  return { member: receiverMember(receiver), flushLsn, usable, priority: 1, reserve: true };
+}
+
 /** Watches the standbys that stream from here: which of them count now. */
 export class SyncStandbys {
   readonly #context: AgentContext;
@@ -107,7 +130,26 @@ export class SyncStandbys {
       const usable = mayCount(node.tags) && this.#counts(node, seen, expected.has(member), state, now);
       standbys.push(asSyncStandby(node, usable, seen?.flushLsn ?? (0n as Lsn)));
     }
+    for (const receiver of receiversOf(mirror.state ?? nobody)) {
+      const member = receiverMember(receiver);
+      const name = replicationName(member, token);
+      const connection = state.standbys.find((standby) => standby.applicationName === name);
+      const seen = this.#note(member, connection, now);
+      const counts = this.#receiverCounts(seen, expected.has(member), state, now);
+      standbys.push(asReserve(receiver, receiver.synchronous && counts, seen?.flushLsn ?? (0n as Lsn)));
+    }
     return standbys;
+  }
+
+  /** There is no agent to ask: a receiver that is gone, or makes no progress while commits wait, is given up after a second. */
+  #receiverCounts(seen: Seen | null, expected: boolean, state: SynchronousState, now: Instant): boolean {
+    if (seen === null) return expected && elapsedMs(this.#tokenSince, now) < firstConnectMs;
+    const cutOff = seen.cutOffAt !== null && elapsedMs(seen.cutOffAt, now) < firstConnectMs;
+    if (!seen.connected) return cutOff || elapsedMs(seen.since, now) < receiverBackMs;
+    if (seen.dead) return false;
+    if (state.waiting === 0 || seen.flushLsn >= state.flushedLsn) seen.progress = now;
+    else if (elapsedMs(seen.progress, now) >= receiverBackMs) seen.dead = true;
+    return !seen.dead;
   }
 
   #note(

@@ -6,6 +6,7 @@ import type { PostgresFacts } from "../postgres/instance.ts";
 import { encodePatroniHistory, keys } from "../dcs/layout.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import { postgresSettings } from "./postgres-settings.ts";
+import { ReceiverSlots } from "./receiver-slots.ts";
 import { openStaleGate } from "./router-gate.ts";
 
 const everyMs = 5000;
@@ -21,6 +22,7 @@ const provenAfterMs = 60_000;
 export class Upkeep {
   readonly #context: AgentContext;
   readonly #lastSeen = new Map<string, Instant>();
+  readonly #receiverSlots: ReceiverSlots;
   #running = false;
   #forgotten = false;
   #lastRun: Instant | null = null;
@@ -29,6 +31,7 @@ export class Upkeep {
 
   constructor(context: AgentContext) {
     this.#context = context;
+    this.#receiverSlots = new ReceiverSlots(context);
   }
 
   /** Begins the upkeep that is due; returns at once. */
@@ -41,7 +44,8 @@ export class Upkeep {
     )
       return;
     const now = this.#context.clock.now();
-    const members = [...(this.#context.mirror.state?.nodes.keys() ?? [])].join(",");
+    const state = this.#context.mirror.state;
+    const members = [...(state?.nodes.keys() ?? []), ...(state?.receivers.keys() ?? [])].join(",");
     const settings = this.#text();
     const version = this.#context.mirror.state?.settings.version ?? 0;
     const changed =
@@ -52,6 +56,7 @@ export class Upkeep {
     this.#members = members;
     this.#lastRun = now;
     this.#running = true;
+    this.#receiverSlots.observe(facts.sql);
     void this.#work(facts.sql.inRecovery, facts.sql.replayedLsn ?? facts.sql.lsn)
       .catch((thrown: unknown) => {
         this.#lastRun = null;
@@ -70,7 +75,7 @@ export class Upkeep {
       await this.#repairMirrors();
       if (this.#context.mirror.state?.gate.value != null) await openStaleGate(this.#context);
     }
-    await instance.syncSlots(this.#wantedSlots(inRecovery, replayed));
+    await instance.syncSlots(this.#wantedSlots(inRecovery, replayed), this.#receiverSlots.evicted());
     notebook.oldestWalLsn = await instance.oldestWalLsn();
     await this.#forgetRetired();
   }
@@ -172,6 +177,6 @@ export class Upkeep {
         !inRecovery || streamsHere || position === null ? null : minLsn(position, replayed),
       );
     }
-    return wanted;
+    return new Map([...wanted, ...this.#receiverSlots.wanted(inRecovery, replayed)]);
   }
 }

@@ -1,4 +1,5 @@
 import type { FaultCode } from "../values/fault.ts";
+import type { Lsn } from "../values/lsn.ts";
 import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
 import type { View } from "./view.ts";
 
@@ -50,6 +51,13 @@ export type Action =
   | { readonly kind: "free-reserve" }
   /** End receiving, measure, publish the position for `token` (F2). */
   | { readonly kind: "ballot"; readonly token: FencingToken }
+  /** F3: the WAL this candidate lacks, from a receiver that has promised; then it reports anew. */
+  | {
+      readonly kind: "take-wal";
+      readonly token: FencingToken;
+      readonly receiver: NodeName;
+      readonly upTo: { readonly timeline: Timeline; readonly lsn: Lsn };
+    }
   /**
    * F4, for exactly this token and over exactly this version of the durability record. resume: on the timeline that ended
    * here, without promotion.

@@ -10,6 +10,7 @@ import {
 import { hasBadDisk } from "./disk.ts";
 import { isProtected, isRecorded, missingForF3 } from "./durability.ts";
 import { awayAfterMs } from "./policy.ts";
+import { continuesInto, receiverMember, type ArchiveReport } from "./receivers.ts";
 import type { Ballot, DurabilityEntry, NodeRecord, Tags } from "./records.ts";
 import { currentToken, type ClusterState } from "./state.ts";
 import type { View } from "./view.ts";
@@ -63,6 +64,8 @@ export interface Election {
   readonly missing: readonly NodeName[];
   /** This node's own report for the token. */
   readonly own: Ballot | null;
+  /** The most advanced WAL that a receiver has reported: a candidate behind it takes the rest from there; null = none has. */
+  readonly archive: ArchiveReport | null;
 }
 
 /** Reads the election from the recorded ballots (F2, F3). */
@@ -70,9 +73,11 @@ export function electionOf(view: View, cluster: ClusterState): Election {
   const token = nextToken(currentToken(cluster));
   const formerHolder = cluster.lease.value?.holder ?? null;
   const ranked: Candidate[] = [];
+  const others: Candidate[] = [];
   const missing: NodeName[] = [];
   const promised = new Set<Member>();
   const durability = cluster.durability;
+  const archive = archiveReport(view, cluster, token);
   const protectedNow = isProtected(durability.value);
   const own = cluster.nodes.get(view.self)?.value ?? null;
   const there = view.others
@@ -84,10 +89,22 @@ export function electionOf(view: View, cluster: ClusterState): Election {
     if (ballot !== null) promised.add(member);
     if (!mayBecomePrimary(record.tags)) continue;
     if (ballot !== null) {
-      if (!protectedNow || isRecorded(durability.value, member)) ranked.push(candidateOf(record, ballot));
+      const to = !protectedNow || isRecorded(durability.value, member) ? ranked : others;
+      to.push(candidateOf(record, ballot));
     } else if (record.name !== view.self && record.systemIdentifier !== null && isUp(record))
       missing.push(record.name);
   }
+  for (const { record, heardMs } of view.receivers) {
+    if (countsFor(record.ballot, token, durability.version)) promised.add(receiverMember(record));
+    else if (
+      heardMs <= awayAfterMs(view.policy.ttlMs) &&
+      isRecorded(durability.value, receiverMember(record))
+    )
+      missing.push(record.name);
+  }
+  // I3: with no recorded node there, one that can take over all a recorded receiver has is as good as the receiver itself.
+  if (ranked.length === 0 && archive?.recorded === true)
+    ranked.push(...others.filter((each) => continuesInto(each, archive, cluster.history.value)));
   const formerLocation =
     formerHolder === null ? null : (cluster.nodes.get(formerHolder)?.value.location ?? null);
   ranked.sort((a, b) => compareCandidates(a, b, formerLocation));
@@ -99,7 +116,26 @@ export function electionOf(view: View, cluster: ClusterState): Election {
     ranked,
     missing,
     own: countsFor(own?.ballot ?? null, token, durability.version) ? (own?.ballot ?? null) : null,
+    archive,
   };
+}
+
+/** The most advanced of the receivers' reports, recorded ones first. */
+function archiveReport(view: View, cluster: ClusterState, token: FencingToken): ArchiveReport | null {
+  const { durability } = cluster;
+  const reports = view.receivers.flatMap(({ record }): ArchiveReport[] => {
+    const { ballot, name } = record;
+    if (ballot === null || !countsFor(ballot, token, durability.version)) return [];
+    const recorded = isRecorded(durability.value, receiverMember(record));
+    return [{ receiver: name, timeline: ballot.timeline, lsn: ballot.lsn, recorded }];
+  });
+  reports.sort(
+    (a, b) =>
+      Number(b.recorded) - Number(a.recorded) ||
+      b.timeline - a.timeline ||
+      (a.lsn === b.lsn ? 0 : a.lsn > b.lsn ? -1 : 1),
+  );
+  return reports[0] ?? null;
 }
 
 /** A promise counts for its very token, and only while the durability record is the one it was made under (F4). */

@@ -164,6 +164,7 @@ const retry = fc.record({
   recovery: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
   clone: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
   promote: fc.record({ failures: fc.nat(4), waitMs: fc.constantFrom(0, 100) }),
+  takeWal: fc.record({ failures: fc.nat(6), waitMs: fc.constantFrom(0, 100) }),
 });
 
 function standingOf(self: NodeName, lease: LeaseRecord | null, ms: number, known: boolean): Standing {
@@ -324,6 +325,7 @@ const view: fc.Arbitrary<View> = fc
       standing: standingOf(parts.self, parts.lease, parts.leaseAge, parts.known),
       guard: parts.guard,
       others,
+      receivers: [],
       postgres: parts.postgres,
       deafMs: parts.deafMs,
       disk: parts.disk,
@@ -630,7 +632,7 @@ function plain(parts: {
     operation: null,
     request: null,
     moveDueMs: parts.move == null ? null : 0,
-    retry: { start: none, rejoin: none, recovery: none, clone: none, promote: none },
+    retry: { start: none, rejoin: none, recovery: none, clone: none, promote: none, takeWal: none },
     ...parts.view,
   };
 }
@@ -665,7 +667,7 @@ describe("what must not stay as it is", () => {
   const failing = (waitMs: number): View["retry"] => {
     const none = { failures: 0, waitMs: 0 };
     const thrice = { failures: 3, waitMs };
-    return { start: thrice, rejoin: none, recovery: none, clone: none, promote: thrice };
+    return { start: thrice, rejoin: none, recovery: none, clone: none, promote: thrice, takeWal: none };
   };
 
   it("what a missing guard, a refused watchdog and a ttl that is too short keep from leading is told with the numbers", () => {
@@ -966,7 +968,7 @@ describe("what must not stay as it is", () => {
     expect(decide(plain({ standing, postgres: { ...long, forMs: 2000 } })).action.kind).toBe("wait");
     const none = { failures: 0, waitMs: 0 };
     const looked = { failures: 1, waitMs: 100 };
-    const retry = { start: none, rejoin: none, recovery: looked, clone: none, promote: none };
+    const retry = { start: none, rejoin: none, recovery: looked, clone: none, promote: none, takeWal: none };
     expect(decide(plain({ standing, postgres: long, view: { retry } })).action.kind).toBe("alarm");
     expect(decide(plain({ standing, postgres: long })).action).toEqual({ kind: "examine", leader: "db2" });
   });

@@ -28,6 +28,8 @@ export interface SyncStandby {
   readonly usable: boolean;
   /** The tag sync_priority: the higher, the earlier it is waited for. */
   readonly priority: number;
+  /** A WAL receiver: unless `order` names it, it counts only while there are too few standbys. */
+  readonly reserve?: boolean | undefined;
 }
 
 /** What the next step of a change is decided from. */
@@ -107,9 +109,7 @@ function wantedEntry(facts: Wanting, latest: DurabilityEntry | null): Durability
   const { primary, token, policy } = facts;
   const alone = { token, primary, members: [], required: 0 };
   if (policy.mode === "async") return alone;
-  const usable = facts.standbys
-    .filter((standby) => standby.usable && standby.member !== primary)
-    .filter((standby) => policy.order.length === 0 || policy.order.includes(nodeOfMember(standby.member)))
+  const usable = chosen(facts)
     .map((standby) => standby.member)
     .sort();
   if (policy.mode === "degrade")
@@ -117,6 +117,15 @@ function wantedEntry(facts: Wanting, latest: DurabilityEntry | null): Durability
   if (usable.length >= policy.standbys) return { token, primary, members: usable, required: policy.standbys };
   // strict: the set that was there stays, and commits wait until enough of it is back.
   return latest !== null && latest.required >= policy.standbys ? latest : null;
+}
+
+/** Who may be waited for now: with an order those it names; else the standbys, and receivers when these are too few. */
+function chosen({ primary, policy, standbys }: Wanting): SyncStandby[] {
+  const usable = standbys.filter((standby) => standby.usable && standby.member !== primary);
+  if (policy.order.length > 0)
+    return usable.filter((standby) => policy.order.includes(nodeOfMember(standby.member)));
+  const nodes = usable.filter((standby) => standby.reserve !== true);
+  return nodes.length >= policy.standbys ? nodes : usable;
 }
 
 /** `synchronous_standby_names` for the entry: exactly the proven names of its members, quoted (S5). */

@@ -30,6 +30,7 @@ interface Given {
   readonly record?: readonly DurabilityEntry[];
   readonly others?: readonly ReturnType<typeof node>[];
   readonly heardMs?: number;
+  readonly receivers?: EarlyFacts["cluster"]["receivers"];
   readonly parts?: Partial<EarlyFacts>;
   readonly policy?: Partial<EarlyFacts["policy"]>;
 }
@@ -43,7 +44,11 @@ function facts(given: Given): EarlyFacts {
   const durability = { value: given.record ?? [entry(["a", "b"], 1)], version: 1 };
   return {
     lease,
-    cluster: { nodes, durability } as unknown as EarlyFacts["cluster"],
+    cluster: {
+      nodes,
+      durability,
+      receivers: given.receivers ?? new Map(),
+    } as unknown as EarlyFacts["cluster"],
     policy: {
       suspectAfterMs: 1500,
       failover: "automatic",
@@ -55,6 +60,7 @@ function facts(given: Given): EarlyFacts {
     suspected: true,
     tokenSeenMs: 60_000,
     heardMs: () => given.heardMs ?? 100,
+    receiverHeardMs: () => given.heardMs ?? 100,
     ...given.parts,
   };
 }

@@ -1,6 +1,7 @@
 import { memberOf, nodeOfMember, type Member, type NodeName } from "../values/names.ts";
 import { isProtected, missingForF3 } from "./durability.ts";
 import { awayAfterMs, type Policy } from "./policy.ts";
+import { receiverMember, receiversOf } from "./receivers.ts";
 import type { LeaseRecord } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 
@@ -18,6 +19,8 @@ export interface EarlyFacts {
   /** Since when this node knows this token, in milliseconds. */
   readonly tokenSeenMs: number;
   readonly heardMs: (node: NodeName) => number;
+  /** The same of a WAL receiver. */
+  readonly receiverHeardMs: (receiver: NodeName) => number;
 }
 
 /**
@@ -25,7 +28,7 @@ export interface EarlyFacts {
  * that is there still hears it: without them it can acknowledge nothing more.
  */
 export function isLost(facts: EarlyFacts): boolean {
-  const { lease, cluster, policy, member, suspected, tokenSeenMs, heardMs } = facts;
+  const { lease, cluster, policy, member, suspected, tokenSeenMs, heardMs, receiverHeardMs } = facts;
   const record = cluster.durability.value;
   if (!suspected || policy.suspectAfterMs === 0 || policy.failover === "manual" || policy.paused)
     return false;
@@ -36,6 +39,15 @@ export function isLost(facts: EarlyFacts): boolean {
     if (node.suspects === lease.token) lost.add(memberOf(node.name, node.incarnation));
     // One that is there and still hears it is a veto.
     else if (heardMs(node.name) <= awayAfterMs(policy.ttlMs) && node.role !== null) return false;
+  }
+  for (const receiver of receiversOf(cluster)) {
+    if (receiver.name === nodeOfMember(member)) continue;
+    if (receiver.suspects === lease.token) lost.add(receiverMember(receiver));
+    else if (
+      receiver.upstream === lease.holder &&
+      receiverHeardMs(receiver.name) <= awayAfterMs(policy.ttlMs)
+    )
+      return false;
   }
   return missingForF3(record, lost) === null;
 }

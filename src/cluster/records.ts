@@ -121,6 +121,8 @@ export interface Ballot {
   readonly lsn: Lsn;
   /** The version of the durability record when the promise was made: a later change of the record voids it (F4). */
   readonly recordVersion: number;
+  /** The end of the WAL that was taken over from a receiver since the promise; the last record of it may be cut short. */
+  readonly taken?: { readonly timeline: Timeline; readonly lsn: Lsn } | null | undefined;
 }
 
 /** Long work in progress. */

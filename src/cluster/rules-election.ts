@@ -7,6 +7,7 @@ import { grantAgainst, isUnasked } from "./failsafe.ts";
 import { awayAfterMs } from "./policy.ts";
 import type { LeaseRecord } from "./records.ts";
 import { currentToken, type ClusterState } from "./state.ts";
+import { mostTries, takeWal } from "./take-wal.ts";
 import type { View } from "./view.ts";
 
 /** How long a planned successor may take before the others step in. */
@@ -143,6 +144,8 @@ export const electionRules: readonly Rule[] = [
       const best = election.ranked[0];
       const loss = lossBytes(election, view.cluster);
       const facts = { loss_bytes: loss, accept_loss: move.acceptLoss };
+      const lacking = takeWal(view, view.cluster, election, election.own);
+      if (lacking !== null && view.retry.takeWal.failures < mostTries) return lacking;
       const unproven = election.protected && election.lacking !== null;
       // The others begin to report when they see the request: their promises are on the way.
       if (unproven && !move.acceptLoss && election.missing.length > 0)
@@ -291,6 +294,19 @@ export const electionRules: readonly Rule[] = [
       const election = electionOf(view, view.cluster);
       if (election.missing.length === 0 || standing.openMs >= ballotWaitMs) return null;
       return { action: { kind: "wait" }, why: `no report yet from ${election.missing.join(", ")}` };
+    },
+  },
+  {
+    id: "E-16",
+    summary:
+      "a candidate behind a WAL receiver that has promised takes the missing WAL from there before the lease (F3)",
+    answer: (view) => {
+      if (open(view) === null || view.cluster === null || view.postgres.kind !== "running") return null;
+      if (view.policy.failover === "manual") return null;
+      const election = electionOf(view, view.cluster);
+      if (election.own === null || election.ranked[0]?.name !== view.self) return null;
+      if (election.protected && election.lacking !== null) return null;
+      return takeWal(view, view.cluster, election, election.own);
     },
   },
   {

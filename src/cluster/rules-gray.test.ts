@@ -157,6 +157,7 @@ function view(over: Partial<View> = {}): View {
     },
     standing: mine(),
     others,
+    receivers: [],
     guard: { alive: true, forMs: 60_000, stopMs: 20, refusal: null },
     postgres: running,
     deafMs: 0,
@@ -167,7 +168,7 @@ function view(over: Partial<View> = {}): View {
     operation: null,
     request: null,
     moveDueMs: null,
-    retry: { start: none, rejoin: none, recovery: none, clone: none, promote: none },
+    retry: { start: none, rejoin: none, recovery: none, clone: none, promote: none, takeWal: none },
     ...over,
   };
 }

@@ -2,7 +2,7 @@ import type { FaultCode } from "../values/fault.ts";
 import type { Lsn } from "../values/lsn.ts";
 import type { FencingToken, Member, NodeName, SystemIdentifier, Timeline } from "../values/names.ts";
 import type { Policy } from "./policy.ts";
-import type { LeaseRecord, NodeRecord, PostgresRole, Tags } from "./records.ts";
+import type { LeaseRecord, NodeRecord, PostgresRole, ReceiverRecord, Tags } from "./records.ts";
 import type { ClusterState } from "./state.ts";
 
 /**
@@ -27,6 +27,8 @@ export interface View {
   readonly guard: GuardView;
   /** The other nodes that ever registered, with how long ago each was heard. */
   readonly others: readonly NodeView[];
+  /** The WAL receivers of backup servers that ever registered. */
+  readonly receivers: readonly ReceiverView[];
   readonly postgres: LocalPostgres;
   /** How long this very postmaster, which served before, has let no new session in (old ones may go on); 0 while it does. */
   readonly deafMs: number;
@@ -92,6 +94,12 @@ export interface GuardView {
 export interface NodeView {
   readonly record: NodeRecord;
   /** Milliseconds since its record last grew, on this node's clock; Infinity = never since this agent started. */
+  readonly heardMs: number;
+}
+
+export interface ReceiverView {
+  readonly record: ReceiverRecord;
+  /** As a node's. */
   readonly heardMs: number;
 }
 
@@ -169,6 +177,8 @@ export interface RetryView {
   readonly recovery: Backoff;
   readonly clone: Backoff;
   readonly promote: Backoff;
+  /** Taking WAL over from a receiver. */
+  readonly takeWal: Backoff;
 }
 export interface Backoff {
   readonly failures: number;

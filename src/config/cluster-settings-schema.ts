@@ -97,12 +97,12 @@ const settings = z.strictObject({
     16,
   ).default(1),
   sync_order: z
-    .array(nodeName({ description: "The name of a node." }))
+    .array(nodeName({ description: "The name of a node, or of a WAL receiver of a backup server." }))
     .max(16)
     .refine((names) => new Set(names).size === names.length, "names a node twice")
     .meta({
       description:
-        "Only these nodes count for durability, and the first of them that are there are waited for; empty = any standby whose tags allow it.",
+        "Only these nodes and WAL receivers count for durability, and the first of them that are there are waited for; empty = any standby whose tags allow it, and receivers while there are too few.",
     })
     .default([]),
   suspect_after: duration(
@@ -182,6 +182,13 @@ const settings = z.strictObject({
     },
     { min: "0s", max: "30d" },
   ).prefault("30min"),
+  archive_slot_budget: size(
+    {
+      description:
+        "How much WAL a node keeps for a WAL receiver of a backup server that is away or behind. Beyond it the receiver's slot is dropped: the archive then has a gap, and takes a base backup when it is back.",
+    },
+    { min: "64MB", max: "10TB" },
+  ).prefault("8GB"),
   reclone: reclone.meta({ description: "Bounds of repeated copies of one node." }).prefault({}),
   rewind: flag({
     description: "Whether pg_rewind may bring a diverged node back; false = it is copied anew.",

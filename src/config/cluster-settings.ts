@@ -12,6 +12,8 @@ import { largestDocumentBytes, readYaml } from "./yaml-document.ts";
 export interface ClusterSettings extends Policy {
   /** Room kept in a file on the WAL volume for a full disk; 0 = none. */
   readonly diskReserveBytes: number;
+  /** How much WAL is kept for a WAL receiver that is away. */
+  readonly archiveSlotBytes: number;
   /** How many finished timelines the cluster's history keeps. */
   readonly historyLimit: number;
   /** How long a switchover waits for the transactions that routers hold to end. */
@@ -125,6 +127,7 @@ function settingsOf(document: StoredSettings): ClusterSettings {
     diskStallLimitMs: valid.disk_stall_limit,
     postgresStallLimitMs: valid.postgres_stall_limit,
     diskReserveBytes: valid.disk_reserve,
+    archiveSlotBytes: valid.archive_slot_budget,
     memberSlotsTtlMs: valid.member_slots_ttl,
     rewind: valid.rewind,
     reclone: {

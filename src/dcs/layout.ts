@@ -121,7 +121,15 @@ const nodeSchema: z.ZodType<NodeRecord> = z.object({
     .number()
     .nullish()
     .transform((ms) => ms ?? null),
-  ballot: z.object({ token, timeline, lsn, recordVersion: z.number().default(0) }).nullable(),
+  ballot: z
+    .object({
+      token,
+      timeline,
+      lsn,
+      recordVersion: z.number().default(0),
+      taken: z.object({ timeline, lsn }).nullish(),
+    })
+    .nullable(),
   promised: token.nullish().transform((promised) => promised ?? null),
   suspects: token.nullish().transform((suspected) => suspected ?? null),
   problem: z

@@ -198,6 +198,12 @@ export interface SynchronousState {
   }[];
 }
 
+/** A file of WAL from elsewhere: a whole segment or a history file, by PostgreSQL's name. */
+export interface WalFile {
+  readonly name: string;
+  readonly bytes: Buffer;
+}
+
 export interface PostgresInstance {
   /** Looks at files, processes and the server; bounded (about 1 s) and never throws for a state of PostgreSQL. */
   inspect(): Promise<PostgresFacts>;
@@ -235,6 +241,13 @@ export interface PostgresInstance {
   configuredUpstream(): Promise<Upstream | null>;
   /** Ends the WAL receiver and sees that none can return; then reports the end of what is on disk (F2). */
   stopReceiving(settings: PostgresSettings): Promise<{ readonly timeline: Timeline; readonly lsn: Lsn }>;
+  /**
+   * Adds WAL from an archive to a running standby that receives nothing: it must continue what ends at `end` here.
+   * @returns the end of valid WAL afterwards @throws Fault BACKUP_WAL_CONFLICT, BACKUP_WAL_INVALID, POSTGRES_UNREACHABLE
+   */
+  takeWal(files: AsyncIterable<WalFile>, end: WalPosition): Promise<WalPosition>;
+  /** The size of a WAL segment. */
+  walSegmentBytes(): Promise<number>;
   /**
    * Promotes to `timeline`: history files for every number reserved before it first (F5), then the settings, with the names
    * of the standbys in force before the first write (P6), then promotes, checks the number, puts `standby.signal` back.
@@ -278,8 +291,11 @@ export interface PostgresInstance {
   reserveSlot(at: Upstream): Promise<void>;
   /** The oldest position whose segment is still in pg_wal. */
   oldestWalLsn(): Promise<Lsn | null>;
-  /** Creates, advances and drops physical slots until exactly `wanted` of pgherd's own slots exist; null = keep position. */
-  syncSlots(wanted: ReadonlyMap<string, Lsn | null>): Promise<void>;
+  /**
+   * Creates, advances and drops physical slots until exactly `wanted` of pgherd's own slots exist; null = keep position.
+   * Whoever uses one of those `evicted` that is to be dropped is ended first.
+   */
+  syncSlots(wanted: ReadonlyMap<string, Lsn | null>, evicted: ReadonlySet<string>): Promise<void>;
   /**
    * S2 on a running primary: writes the settings, reloads, and returns when a new session shows the value, every walsender
    * has it, and, when commits begin to wait (from no names to some), two checkpoints requested after that have completed.

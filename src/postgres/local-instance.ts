@@ -33,9 +33,10 @@ import { syncSlots } from "./slots.ts";
 import { localTarget, withSql } from "./sql.ts";
 import { SynchronousWatch } from "./synchronous-watch.ts";
 import { applySynchronous } from "./synchronous.ts";
+import { takeWal } from "./take-wal.ts";
 import { readForks } from "./timelines.ts";
 import { reserveSlot, upstreamHistory } from "./upstream.ts";
-import { newestTimeline, oldestWal, walDirectory } from "./wal.ts";
+import { newestTimeline, oldestWal, segmentSize, walDirectory } from "./wal.ts";
 
 /** The adapter to real PostgreSQL: the port, and what only a real data directory can tell. */
 export interface LocalPostgres extends PostgresInstance {
@@ -93,6 +94,9 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     follow: async (upstream, settings) => follow(on, upstream, settings),
     configuredUpstream: async () => currentUpstream(at),
     stopReceiving: async (settings) => stopReceiving(on, settings),
+    takeWal: async (files, end) => takeWal(on, files, end),
+    walSegmentBytes: async () =>
+      (await segmentSize(walDir)) ?? (await readControl(at.dataDir)).walSegmentBytes,
     promote: async (timeline, settings, timeoutMs, permitted) =>
       promote(on, timeline, settings, timeoutMs, permitted),
     checkpoint: async (timeoutMs) => {
@@ -119,7 +123,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     upstreamHistory: async (source) => upstreamHistory(at, source),
     reserveSlot: async (source) => reserveSlot(at, source),
     oldestWalLsn: async () => oldestWal(walDir),
-    syncSlots: async (wanted) => syncSlots(at, wanted),
+    syncSlots: async (wanted, evicted) => syncSlots(at, wanted, evicted),
     applySynchronous: async (settings, change) => applySynchronous(on, settings, change),
     synchronousState: async () => watch.look(),
     applySettings: async (settings) => {

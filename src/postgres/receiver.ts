@@ -3,7 +3,7 @@ import { lsnFromBytes, maxLsn, parseLsn, type Lsn } from "../values/lsn.ts";
 import type { Timeline } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import { writeGeneratedFiles } from "./generated-files.ts";
-import type { PostgresSettings, Upstream } from "./instance.ts";
+import type { PostgresSettings, Upstream, WalPosition } from "./instance.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { probe } from "./probe.ts";
 import { processFacts, signalProcess } from "./processes.ts";
@@ -91,6 +91,16 @@ async function measure(
   on: Lifecycle,
   client: SqlClient,
 ): Promise<{ readonly timeline: Timeline; readonly lsn: Lsn }> {
+  const facts = await probe(client);
+  const bytes = BigInt((await segmentSize(walDirectory(on.at.dataDir))) ?? 1);
+  const { receivedLsn: received, replayedLsn: replayed } = facts;
+  if (facts.inRecovery && replayed !== null && received === replayed && received % bytes !== 0n)
+    return { timeline: await newestTimeline(walDirectory(on.at.dataDir), facts.timeline), lsn: replayed };
+  return measureByReading(on, client);
+}
+
+/** The end of valid WAL on disk of a running standby without a receiver, read from where it has replayed to. */
+export async function measureByReading(on: Lifecycle, client: SqlClient): Promise<WalPosition> {
   const { at } = on;
   const walDir = walDirectory(at.dataDir);
   const facts = await probe(client);
@@ -101,9 +111,7 @@ async function measure(
     );
   const timeline = await newestTimeline(walDir, facts.timeline);
   const bytes = BigInt((await segmentSize(walDir)) ?? 1);
-  const { receivedLsn: received, replayedLsn: replayed } = facts;
-  if (replayed !== null && received === replayed && received % bytes !== 0n)
-    return { timeline, lsn: replayed };
+  const { replayedLsn: replayed } = facts;
   const fork = (await readForks(walDir, timeline))?.at(-1)?.endLsn ?? lsnFromBytes(0n);
   const forkSegment = lsnFromBytes(fork - (fork % bytes));
   const start = replayed ?? (await checkpointOf(client));

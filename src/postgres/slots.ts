@@ -7,7 +7,7 @@ import { localTarget, sqlState, withSql, type SqlClient } from "./sql.ts";
 interface Slot {
   readonly name: string;
   readonly physical: boolean;
-  readonly active: boolean;
+  active: boolean;
   readonly restartLsn: Lsn | null;
   readonly lost: boolean;
 }
@@ -19,10 +19,14 @@ const allSlotsInUse = "53400";
 /**
  * Makes exactly the wanted of pgherd's own physical slots exist. On a standby they are moved to the given positions,
  * so that they hold the WAL their members need also after this node is promoted. Slots pgherd never wanted are not
- * touched; one that is in use is dropped when it no longer is.
+ * touched; one that is in use is dropped when it no longer is: of those in `evicted` the user is ended.
  * @throws Fault TOO_FEW_SLOTS, POSTGRES_UNREACHABLE, POSTGRES_QUERY_FAILED
  */
-export async function syncSlots(at: Installation, wanted: ReadonlyMap<string, Lsn | null>): Promise<void> {
+export async function syncSlots(
+  at: Installation,
+  wanted: ReadonlyMap<string, Lsn | null>,
+  evicted: ReadonlySet<string> = new Set(),
+): Promise<void> {
   const remembered = await ownedNames(at);
   const owned = new Set([...remembered, ...wanted.keys()]);
   if (owned.size > remembered.size) await remember(at, owned);
@@ -31,8 +35,10 @@ export async function syncSlots(at: Installation, wanted: ReadonlyMap<string, Ls
     for (const [name, position] of wanted) await ensureSlot(client, name, slots.get(name) ?? null, position);
     const obsolete = [...slots.values()].filter((slot) => owned.has(slot.name) && !wanted.has(slot.name));
     const left = [];
-    for (const slot of obsolete)
+    for (const slot of obsolete) {
+      if (slot.active && evicted.has(slot.name)) slot.active = !(await evict(client, slot.name));
       if (!slot.physical || slot.active || !(await drop(client, slot.name))) left.push(slot.name);
+    }
     return left;
   });
   const now = new Set([...wanted.keys(), ...kept]);
@@ -71,6 +77,17 @@ async function create(client: SqlClient, name: string): Promise<Slot> {
       cause: error,
     });
   }
+}
+
+/** How long the end of a walsender is waited for. */
+const evictMs = 2000;
+
+async function evict(client: SqlClient, name: string): Promise<boolean> {
+  const result = await client.query<{ ended: boolean }>(
+    "select pg_terminate_backend(active_pid, $2) as ended from pg_replication_slots where slot_name = $1 and active",
+    [name, evictMs],
+  );
+  return result.rows.every((row) => row.ended);
 }
 
 async function drop(client: SqlClient, name: string): Promise<boolean> {

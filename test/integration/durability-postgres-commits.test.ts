@@ -190,8 +190,8 @@ describe("whether a commit waits (S2)", () => {
     await a.sql("set synchronous_commit = local; alter role postgres set synchronous_commit = remote_apply");
     const started = performance.now();
     await a.instance.ensureRoles();
-    await a.instance.syncSlots(new Map([["e", null]]));
-    await a.instance.syncSlots(new Map());
+    await a.instance.syncSlots(new Map([["e", null]]), new Set());
+    await a.instance.syncSlots(new Map(), new Set());
     await a.instance.checkpoint(10_000);
     expect(performance.now() - started).toBeLessThan(4_000);
     expect(await a.sql("select rolcanlogin as it from pg_roles where rolname = 'pgherd_rewind'")).toEqual([

@@ -252,21 +252,23 @@ describe("a primary and its copies", () => {
         ["a", null],
         ["c", null],
       ]),
+      new Set(),
     );
     await b.instance.syncSlots(
       new Map([
         ["a", replayedLsn],
         ["c", null],
       ]),
+      new Set(),
     );
     const slots = new Map((await b.facts()).slots.map((slot) => [slot.name, slot]));
     expect(slots.get("a")?.restartLsn).toBe(replayedLsn);
     expect(slots.get("c")?.restartLsn ?? 0n).toBeLessThanOrEqual(replayedLsn ?? 0n);
-    await b.instance.syncSlots(new Map([["a", 0x10000n as Lsn]]));
+    await b.instance.syncSlots(new Map([["a", 0x10000n as Lsn]]), new Set());
     const after = (await b.facts()).slots;
     expect(after.map((slot) => slot.name).sort()).toEqual(["a", "stranger"]);
     expect(after.find((slot) => slot.name === "a")?.restartLsn).toBe(replayedLsn);
-    await b.instance.syncSlots(new Map());
+    await b.instance.syncSlots(new Map(), new Set());
     await b.sql("select pg_drop_replication_slot('stranger')");
   });
 

@@ -297,6 +297,7 @@ export class ReceiverMember {
       suspected: this.#suspicion.suspects === lease.token,
       tokenSeenMs: this.#suspicion.tokenSeenMs(now),
       heardMs: (node) => this.#mirror.heardMs(node, now),
+      receiverHeardMs: (receiver) => this.#mirror.receiverHeardMs(receiver, now),
     });
     return lost ? "lost" : "held";
   }

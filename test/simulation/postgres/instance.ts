@@ -194,6 +194,10 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
       });
     },
 
+    // No backup server lives in these worlds: nobody asks for it.
+    takeWal: () => Promise.reject(new Fault("BACKUP_WAL_UNKNOWN", "There is no archive here")),
+    walSegmentBytes: () => Promise.resolve(1 << 24),
+
     promote: async (timeline: Timeline, settings, timeoutMs, permitted: Permission = () => true) => {
       const role = await calls.sql<string>(statementMs, (server, done) => done(server.role));
       if (role === "standby") {
