@@ -18,6 +18,14 @@ export type ReceiverOrder =
     }
   /** The archive has the segment or history file of this name, durably; `archivedUpTo` as after it. */
   | { readonly kind: "stored"; readonly name: string; readonly archivedUpTo: ReceiverPosition | null }
+  /** What the daemon knows and the cluster is told with the receiver's record. Told after `start`, and at each change. */
+  | {
+      readonly kind: "facts";
+      readonly lastBackupAt: string | null;
+      readonly lastDrillAt: string | null;
+      /** WAL that is missing and that no base backup has come after; null = none. */
+      readonly gap: { readonly timeline: number; readonly startLsn: string; readonly endLsn: string } | null;
+    }
   /** The archive has the orphan, or has recorded the gap, of this id. */
   | { readonly kind: "kept"; readonly id: string }
   /** Gives up the WAL between here and what the server still has, and goes on there (`pgherd backup wal reset`). */
@@ -38,6 +46,18 @@ export type ReceiverReport =
       readonly kind: "segment";
       readonly name: string;
       readonly path: string;
+      readonly token: number | null;
+      readonly source: string;
+    }
+  /**
+   * The beginning of a segment at `path` that will not become whole: its timeline ends in it, or a gap follows. Valid up to
+   * `endLsn`, anything behind it. Answered with `stored` under its name with `.partial` behind it.
+   */
+  | {
+      readonly kind: "partial";
+      readonly name: string;
+      readonly path: string;
+      readonly endLsn: string;
       readonly token: number | null;
       readonly source: string;
     }
@@ -104,6 +124,7 @@ export interface ReceiverStatus {
 const kinds: ReadonlySet<string> = new Set([
   "hello",
   "segment",
+  "partial",
   "history",
   "orphan",
   "gap",
@@ -119,7 +140,7 @@ export function parseReceiverReport(message: unknown): ReceiverReport | null {
   return message as ReceiverReport;
 }
 
-const orders: ReadonlySet<string> = new Set(["start", "stored", "kept", "reset", "stop"]);
+const orders: ReadonlySet<string> = new Set(["start", "stored", "facts", "kept", "reset", "stop"]);
 
 /** What came from the daemon; null = nothing of this protocol. */
 export function parseReceiverOrder(message: unknown): ReceiverOrder | null {
