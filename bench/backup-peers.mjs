@@ -66,7 +66,7 @@ export const asServerUser = (argv) =>
 /**
  * Starts one peer beside a server.
  * @param {"barman" | "pgbackrest"} kind
- * @param {{dir: string, server: {host: string, port: number, socketDir: string, dataDir: string}, superuser: {user: string, password: string}, signal: AbortSignal}} given
+ * @param {{dir: string, server: {host: string, port: number, socketDir: string, dataDir: string}, superuser: {user: string, password: string}, replication: {user: string, password: string}, signal: AbortSignal}} given
  * @returns {Promise<BackupSystem>}
  */
 export async function startBackupPeer(kind, given) {
@@ -88,9 +88,11 @@ function secretFile(path, text) {
   return own(path);
 }
 
-async function barman({ dir, server, superuser, run, signal }) {
-  const passfile = secretFile(join(dir, "pgpass"), `*:*:*:${superuser.user}:${superuser.password}\n`);
-  const conninfo = `host=${server.host} port=${server.port} user=${superuser.user} dbname=postgres passfile=${passfile}`;
+async function barman({ dir, server, superuser, replication, run, signal }) {
+  const accounts = [superuser, replication].map(({ user, password }) => `*:*:*:${user}:${password}\n`);
+  const passfile = secretFile(join(dir, "pgpass"), accounts.join(""));
+  const conninfo = ({ user }) =>
+    `host=${server.host} port=${server.port} user=${user} dbname=postgres passfile=${passfile}`;
   const config = secretFile(
     join(dir, "barman.conf"),
     `[barman]
@@ -101,8 +103,8 @@ log_file = ${join(dir, "log")}
 log_level = INFO
 [main]
 description = main
-conninfo = ${conninfo}
-streaming_conninfo = ${conninfo}
+conninfo = ${conninfo(superuser)}
+streaming_conninfo = ${conninfo(replication)}
 backup_method = postgres
 streaming_archiver = on
 slot_name = barman
@@ -110,7 +112,7 @@ create_slot = auto
 immediate_checkpoint = true
 `,
   );
-  mkdirSync(own(join(dir, "servers")), { recursive: true });
+  freshDirectory(join(dir, "servers"));
   const barmanRun = (...args) => run(["barman", "-c", config, ...args], { env: { PGPASSFILE: passfile } });
   await barmanRun("cron");
   await waitFor("Barman to receive WAL", { limitMs: 60_000, everyMs: 1000, signal }, async () => {
