@@ -9,6 +9,7 @@ import { GuardClient } from "./agent/guard-client.ts";
 import { Guards } from "./agent/guards.ts";
 import type { SupervisorMessage } from "./agent/supervisor.ts";
 import { guardSocket, supervisorSocket } from "./config/node-config.ts";
+import { createArchive } from "./api/archive.ts";
 import { createPeers } from "./api/peers.ts";
 import { Watchdog } from "./agent/watchdog.ts";
 import { startApi } from "./api/server.ts";
@@ -92,6 +93,12 @@ async function runAgent(file: string): Promise<number> {
       ),
       stopMs,
       peers: createPeers(systemTimers, {
+        token: () => known.daemon?.secrets.current()?.apiToken ?? null,
+        authorities: () => authoritiesOf(config),
+      }),
+      archive: createArchive({
+        cluster: config.cluster,
+        timers: systemTimers,
         token: () => known.daemon?.secrets.current()?.apiToken ?? null,
         authorities: () => authoritiesOf(config),
       }),

@@ -86,6 +86,7 @@ export class AgentFacade implements AgentService {
       failsafe: { active: failsafe.active || granted !== null, refusals: failsafe.refusals },
       awayAfterMs: awayAfterMs(ttlMs),
       heardMs,
+      receiverHeardMs: (receiver) => finiteOrNull(mirror.receiverHeardMs(receiver, now)),
       routerHeardMs: (router) => finiteOrNull(mirror.routerHeardMs(router, now)),
       clockAheadMs: (node) => (node === options.node ? null : mirror.clockAheadMs(node)),
     });

@@ -44,6 +44,11 @@ export async function statusFromDcs(
     heardMs: heardNodes(before, after),
     routerHeardMs: (router) =>
       before.routers.get(router)?.value.sequence === after.routers.get(router)?.value.sequence ? null : 0,
+    receiverHeardMs: (name) => {
+      const sequence = (state: ClusterState): number | undefined =>
+        state.receivers.get(name as NodeName)?.value.sequence;
+      return sequence(before) === sequence(after) ? null : 0;
+    },
     // A record may be half a ttl old: too old to tell one clock from another.
     clockAheadMs: () => null,
   });

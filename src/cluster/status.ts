@@ -12,6 +12,7 @@ import type {
   RouterListener,
 } from "./records.ts";
 import type { ClusterState } from "./state.ts";
+import { archiveAttention, archiveLines, type ArchiveLine } from "./status-archives.ts";
 
 /** One node as `status --json` shows it. */
 export interface NodeStatus {
@@ -104,6 +105,8 @@ export interface ClusterStatus {
   readonly nodes: readonly NodeStatus[];
   /** Empty without routers. */
   readonly routers: readonly RouterLine[];
+  /** The WAL receivers of backup servers; empty without any. */
+  readonly archives: readonly ArchiveLine[];
 }
 
 /** Clocks further apart than this are reported: schedules and logs lie then. Decisions do not depend on them. */
@@ -129,6 +132,8 @@ export interface StatusContext {
   readonly heardMs: ReadonlyMap<NodeName, number>;
   /** Milliseconds since a router's record last grew; null = never. */
   readonly routerHeardMs: (router: string) => number | null;
+  /** The same of a WAL receiver. */
+  readonly receiverHeardMs: (receiver: string) => number | null;
   /** How far each node's civil clock is ahead of the answering node's, in milliseconds; null = unknown. */
   readonly clockAheadMs: (node: NodeName) => number | null;
 }
@@ -142,7 +147,12 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
     .map((record) => nodeStatus(record, leaderLsn, countsNow(state, record), context))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const routers = routerLines(state, context);
-  const attention = [...attentionOf(state, nodes, context), ...routers.flatMap(routerAttention)];
+  const archives = archiveLines(state, { ...context, leaderLsn });
+  const attention = [
+    ...attentionOf(state, nodes, archives, context),
+    ...routers.flatMap(routerAttention),
+    ...archives.flatMap(archiveAttention),
+  ];
   const down =
     context.leader === null || leaderRecord?.role !== "primary" || leaderRecord.state !== "running";
   return {
@@ -167,6 +177,7 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
         : { at: state.move.value.scheduledAt, from: state.move.value.leader, to: state.move.value.candidate },
     nodes,
     routers,
+    archives,
   };
 }
 
@@ -294,6 +305,7 @@ function exposedBytes(nodes: readonly NodeStatus[]): number | null {
 function attentionOf(
   state: ClusterState | null,
   nodes: readonly NodeStatus[],
+  archives: readonly ArchiveLine[],
   context: StatusContext,
 ): string[] {
   const lines: string[] = [];
@@ -301,7 +313,7 @@ function attentionOf(
   if (context.leader === null) lines.push("no node leads");
   const failsafe = failsafeLine(context);
   if (failsafe !== null) lines.push(failsafe);
-  const durability = durabilityLine(state?.durability.value ?? [], nodes, context);
+  const durability = durabilityLine(state?.durability.value ?? [], nodes, archives, context);
   if (durability !== null) lines.push(durability);
   for (const node of nodes) {
     if (node.unexpected_primary) lines.push(`${node.name} runs as primary without the lease`);
@@ -335,12 +347,13 @@ function failsafeLine({ leader, failsafe }: StatusContext): string | null {
 function durabilityLine(
   record: readonly DurabilityEntry[],
   nodes: readonly NodeStatus[],
+  archives: readonly ArchiveLine[],
   context: StatusContext,
 ): string | null {
   if (context.leader === null || context.durability === "async") return null;
   const last = record.at(-1);
   if (isProtected(record) && last !== undefined) {
-    const there = nodes.filter((node) => node.sync && node.state === "streaming").length;
+    const there = [...nodes, ...archives].filter((each) => each.sync && each.state === "streaming").length;
     return there >= last.required
       ? null
       : `commits wait for ${describeEntry(last)}: ${there === 0 ? "none" : `only ${there}`} of them streams`;

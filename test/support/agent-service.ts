@@ -101,6 +101,7 @@ export class FixtureService implements AgentService {
       awayAfterMs: 7500,
       heardMs: new Map([...(this.clusterState?.nodes.keys() ?? [])].map((node) => [node, 400])),
       routerHeardMs: () => 700,
+      receiverHeardMs: () => 300,
       clockAheadMs: () => null,
     });
   }

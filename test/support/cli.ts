@@ -82,6 +82,7 @@ export function clusterStatus(over: Partial<ClusterStatus> = {}): ClusterStatus 
     scheduled_switchover: null,
     nodes: [leaderStatus("db1"), nodeStatus("db2"), nodeStatus("db3")],
     routers: [],
+    archives: [],
     ...over,
   };
 }

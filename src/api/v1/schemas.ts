@@ -6,6 +6,7 @@ import { z } from "zod";
 import { eventNames } from "../../cluster/decision.ts";
 import { nodeStates } from "../../cluster/records.ts";
 import { faultCatalogue, type FaultCode } from "../../values/fault.ts";
+import { archiveLine, ballot } from "./schemas-archives.ts";
 import { planSessions, routerLine } from "./schemas-routers.ts";
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
@@ -95,6 +96,7 @@ export const status = z.strictObject({
     .nullable(),
   nodes: z.array(nodeStatus),
   routers: z.array(routerLine),
+  archives: z.array(archiveLine),
 });
 
 const record = z.strictObject({
@@ -136,10 +138,7 @@ const record = z.strictObject({
     .number()
     .nullable()
     .meta({ description: "Version of the cluster settings in force there" }),
-  ballot: z
-    .strictObject({ token: z.number(), timeline: z.number(), lsn, record_version: z.number() })
-    .nullable()
-    .meta({ description: "Its report for the coming election" }),
+  ballot: ballot.meta({ description: "Its report for the coming election" }),
   promised: z.number().nullable().meta({ description: "The highest token this node has promised" }),
   suspects: z
     .number()

@@ -3,6 +3,7 @@ import { problemLine, type ClusterStatus, type NodeStatus } from "../../cluster/
 import type { Look, Mark, Tone } from "./look.ts";
 import { markTone } from "./look.ts";
 import { ageText, bytesText, dateTimeText, epochMs } from "./quantity.ts";
+import { archiveTable } from "./archives.ts";
 import { routerTable } from "./routers.ts";
 import { tableLines, type Column, type Row } from "./table.ts";
 import { displayWidth, printable, wrapTo } from "./width.ts";
@@ -14,6 +15,7 @@ export function statusLines(status: ClusterStatus, look: Look): string[] {
     ...wrapSentence(sentence(status, look), look),
     "",
     ...(status.nodes.length === 0 ? ["  No node has registered yet."] : nodeTable(status, look)),
+    ...archiveTable(status.archives, look),
     ...routerTable(status.routers, look),
     ...notes,
   ];
