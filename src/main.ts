@@ -30,6 +30,11 @@ switch (command) {
     await runCliProcess(process.argv.slice(2));
     break;
   }
+  case "backup-receiver": {
+    const { backupReceiverMain } = await import("./main-backup-receiver.ts");
+    process.exitCode = await backupReceiverMain(process.argv.slice(3));
+    break;
+  }
   case "vip-guard": {
     const { vipGuardMain } = await import("./main-vip-guard.ts");
     process.exitCode = await vipGuardMain();

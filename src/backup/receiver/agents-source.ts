@@ -23,6 +23,8 @@ export interface AgentsSourceParts {
   readonly ports: ConnectPorts;
   /** What the daemon knows: the last backup and drill, a gap that no backup closed. */
   readonly facts: () => Pick<ReceiverFacts, "lastBackupAt" | "lastDrillAt" | "gap">;
+  /** Ends what the member works with. */
+  readonly close: () => Promise<void>;
 }
 
 /** A cluster with agents: the member follows its lease. */
@@ -79,7 +81,11 @@ export class AgentsSource implements WalSource {
     const { host, port } = target;
     const settings = { wal_sender_timeout: senderTimeout };
     const { tls } = connection;
-    return connectReplication({ host, port, user, password, applicationName, tls, connectMs, settings }, ports, signal);
+    return connectReplication(
+      { host, port, user, password, applicationName, tls, connectMs, settings },
+      ports,
+      signal,
+    );
   }
 
   renew(): Promise<void> {
@@ -107,7 +113,7 @@ export class AgentsSource implements WalSource {
 
   close(): Promise<void> {
     this.#member.close();
-    return Promise.resolve();
+    return this.#parts.close();
   }
 
   #nodes(): readonly NodeRecord[] {
@@ -121,7 +127,9 @@ export class AgentsSource implements WalSource {
       const { username, password } = parseSecrets(text).replication;
       return { user: username, password: new Secret(password) };
     } catch (thrown) {
-      throw new Fault("DCS_GARBAGE", "The cluster's secrets in the DCS cannot be understood", { cause: thrown });
+      throw new Fault("DCS_GARBAGE", "The cluster's secrets in the DCS cannot be understood", {
+        cause: thrown,
+      });
     }
   }
 }

@@ -54,7 +54,9 @@ export class HostsSource implements WalSource {
   }
 
   others(): readonly SourceTarget[] {
-    return this.#all.filter((each) => each.name !== this.#target?.name).map((each) => ({ ...each, slot: null }));
+    return this.#all
+      .filter((each) => each.name !== this.#target?.name)
+      .map((each) => ({ ...each, slot: null }));
   }
 
   oldest(): Lsn | null {
@@ -72,7 +74,8 @@ export class HostsSource implements WalSource {
   ): Promise<ReplicationConnection> {
     const { connection, ports } = this.#parts;
     const credentials = await ownCredentials(connection);
-    if (credentials === null) throw new Fault("CONFIG_INVALID", "connection.user is missing in the backup file");
+    if (credentials === null)
+      throw new Fault("CONFIG_INVALID", "connection.user is missing in the backup file");
     const { host, port } = target;
     const settings = { wal_sender_timeout: senderTimeout };
     const who = { ...credentials, applicationName, tls: connection.tls };

@@ -38,6 +38,8 @@ export interface IntakeOptions {
 export class WalIntake {
   readonly #options: IntakeOptions;
   readonly #reader: WalReader;
+  /** Where the segment begins that it was opened in. */
+  readonly #start: Lsn;
   #file: SegmentFile | null = null;
   /** What waits to be written, cut where segments end. */
   #waiting: Piece[] = [];
@@ -55,8 +57,9 @@ export class WalIntake {
   #sparing: Promise<void> | null = null;
 
   /** @param sound what is there already, if the reader does not know it */
-  private constructor(options: IntakeOptions, reader: WalReader, sound: Lsn = reader.recordEnd) {
+  private constructor(options: IntakeOptions, reader: WalReader, start: Lsn, sound: Lsn = reader.recordEnd) {
     this.#options = options;
+    this.#start = start;
     this.#reader = reader;
     this.#end = reader.position;
     this.#written = reader.position;
@@ -72,7 +75,8 @@ export class WalIntake {
     const { live, segmentBytes, timeline, forks, systemIdentifier } = options;
     const bytes = BigInt(segmentBytes);
     const name = (at: bigint): string => segmentName({ timeline, number: at / bytes }, segmentBytes);
-    const before = start >= bytes ? await readIfThere(live.wholePath(name(start - bytes)), segmentBytes) : null;
+    const before =
+      start >= bytes ? await readIfThere(live.wholePath(name(start - bytes)), segmentBytes) : null;
     const there = await readIfThere(live.partialPath(name(start)), segmentBytes);
     const make = (from: Lsn): WalReader =>
       new WalReader({ start: from, segmentBytes, systemIdentifier, timelineAt: timelineAt(timeline, forks) });
@@ -82,19 +86,19 @@ export class WalIntake {
         if (there !== null) reader.push(there);
         reader.rewind();
         // Back into the segment before when its last record is not all there: what is there of it stands already.
-        if (reader.recordEnd >= start) return new WalIntake(options, reader);
+        if (reader.recordEnd >= start) return new WalIntake(options, reader, start);
         reader.push(before.subarray(Number(reader.recordEnd - (start - bytes))));
-        return new WalIntake(options, reader);
+        return new WalIntake(options, reader, start);
       }
     }
     // Without the segment before, a record that began there cannot be checked: what is here counts, and is received once more.
     const reader = make(start);
-    if (there === null) return new WalIntake(options, reader);
+    if (there === null) return new WalIntake(options, reader, start);
     reader.push(there);
     reader.rewind();
     return continues(there)
-      ? new WalIntake(options, make(start), reader.recordEnd)
-      : new WalIntake(options, reader);
+      ? new WalIntake(options, make(start), start, reader.recordEnd)
+      : new WalIntake(options, reader, start);
   }
 
   /** The timeline of what is taken in. */
@@ -102,9 +106,9 @@ export class WalIntake {
     return this.#options.timeline;
   }
 
-  /** The way to it. */
-  get forks(): readonly TimelineFork[] {
-    return this.#options.forks;
+  /** Whether no record of what it takes in is here yet. */
+  get isEmpty(): boolean {
+    return this.#sound === this.#start;
   }
 
   /** Where the next byte belongs. */
@@ -273,7 +277,8 @@ function invalid(detail: string): Fault {
 
 /** A disk that takes nothing, in our words. */
 function diskFault(thrown: unknown, path: string): Fault {
-  const full = thrown instanceof Error && "code" in thrown && (thrown.code === "ENOSPC" || thrown.code === "EDQUOT");
+  const full =
+    thrown instanceof Error && "code" in thrown && (thrown.code === "ENOSPC" || thrown.code === "EDQUOT");
   return new Fault(
     full ? "BACKUP_STORE_FULL" : "BACKUP_STORE_FAILED",
     full ? "There is no room for the WAL that comes in." : "The WAL that comes in cannot be written.",

@@ -21,7 +21,12 @@ export type NextStretch =
    * What is received here goes over to another timeline at `fork`; the segment of that place is received anew under its number.
    * `orphanFrom`: what was received from there on is on no line of the server; null = nothing was.
    */
-  | { readonly kind: "cross"; readonly timeline: Timeline; readonly fork: Lsn; readonly orphanFrom: Lsn | null }
+  | {
+      readonly kind: "cross";
+      readonly timeline: Timeline;
+      readonly fork: Lsn;
+      readonly orphanFrom: Lsn | null;
+    }
   /** The server has less than what is here: it is not the one to ask, or not yet. */
   | { readonly kind: "ahead" };
 
@@ -74,7 +79,10 @@ export function timelineOfSegment(line: ServerLine, start: Lsn, segmentBytes: nu
 }
 
 /** The timeline in force at a position of the line that leads to `timeline`: what a page that begins there says. */
-export function timelineAt(timeline: Timeline, forks: readonly TimelineFork[]): (position: number) => Timeline {
+export function timelineAt(
+  timeline: Timeline,
+  forks: readonly TimelineFork[],
+): (position: number) => Timeline {
   const ends = forks.map((fork) => ({ timeline: fork.timeline, end: Number(fork.endLsn) }));
   return (position) => ends.find((each) => position < each.end)?.timeline ?? timeline;
 }

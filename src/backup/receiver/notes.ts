@@ -29,13 +29,24 @@ export interface ReceiverNotes {
   readonly systemIdentifier: SystemIdentifier | null;
   readonly segmentBytes: number | null;
   /** Which leader's WAL came from where on; newest last. */
-  readonly tokens: readonly { readonly timeline: Timeline; readonly from: Lsn; readonly token: FencingToken; readonly source: string }[];
+  readonly tokens: readonly {
+    readonly timeline: Timeline;
+    readonly from: Lsn;
+    readonly token: FencingToken;
+    readonly source: string;
+  }[];
   /** Where to go on after a gap, whatever is here; null = no gap was left behind. */
   readonly resumeAt: { readonly timeline: Timeline; readonly lsn: Lsn } | null;
   readonly untold: readonly UntoldNote[];
 }
 
-const none: ReceiverNotes = { systemIdentifier: null, segmentBytes: null, tokens: [], resumeAt: null, untold: [] };
+const none: ReceiverNotes = {
+  systemIdentifier: null,
+  segmentBytes: null,
+  tokens: [],
+  resumeAt: null,
+  untold: [],
+};
 
 /** The notes as they are on disk: what was changed is durable. */
 export class NoteBook {
@@ -103,7 +114,8 @@ function parse(text: string | null): ReceiverNotes {
         token: required(parseToken(Number(each["token"]))),
         source: String(each["source"]),
       })),
-      resumeAt: resume == null ? null : { timeline: timelineOf(resume["timeline"]), lsn: lsnOf(resume["lsn"]) },
+      resumeAt:
+        resume == null ? null : { timeline: timelineOf(resume["timeline"]), lsn: lsnOf(resume["lsn"]) },
       untold: list("untold").map((each) => ({
         kind: each["kind"] === "gap" ? "gap" : "orphan",
         id: String(each["id"]),

@@ -1,5 +1,4 @@
 import { readFile } from "node:fs/promises";
-import type { TimelineFork } from "../../postgres/instance.ts";
 import { lsnFromBytes, parseLsn, type Lsn } from "../../values/lsn.ts";
 import { parseTimeline, type Timeline } from "../../values/names.ts";
 import { parseSegmentName, segmentStart } from "../wal/segment-name.ts";
@@ -30,7 +29,8 @@ export async function standingOf(
   for (const each of archived) {
     const timeline = parseTimeline(each.timeline);
     const lsn = parseLsn(each.lsn);
-    if (timeline !== undefined && lsn !== undefined) found.push({ position: { timeline, lsn }, hasWal: true });
+    if (timeline !== undefined && lsn !== undefined)
+      found.push({ position: { timeline, lsn }, hasWal: true });
   }
   if (notes.resumeAt !== null) found.push({ position: notes.resumeAt, hasWal: false });
   const forkOf = new Map<Timeline, Lsn>();
@@ -72,8 +72,8 @@ async function localEnds(live: LiveDirectory, notes: ReceiverNotes): Promise<rea
   return ends;
 }
 
-/** The end of the last whole record in a file. */
-async function endOfPartial(path: string, start: Lsn, segmentBytes: number): Promise<Lsn> {
+/** The end of the last whole record in the file of a segment that begins at `start`. */
+export async function endOfPartial(path: string, start: Lsn, segmentBytes: number): Promise<Lsn> {
   const reader = new WalReader({ start, segmentBytes, systemIdentifier: null, timelineAt: null });
   reader.push(await readFile(path));
   return reader.recordEnd;
@@ -83,6 +83,3 @@ async function endOfPartial(path: string, start: Lsn, segmentBytes: number): Pro
 export function segmentStartOf(lsn: Lsn, segmentBytes: number): Lsn {
   return lsnFromBytes(lsn - (lsn % BigInt(segmentBytes)));
 }
-
-/** A gap-free way to say which forks lead to a timeline. */
-export type ForksOf = (timeline: Timeline) => Promise<readonly TimelineFork[] | null>;
