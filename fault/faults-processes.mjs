@@ -63,6 +63,7 @@ export const processFaults = [
   {
     name: "kill-supervision",
     moves: true,
+    unguarded: true,
     about: "SIGKILL of supervisor, agent and guard: PostgreSQL alone is left, longer than the ttl",
     async strike({ leader, hold, longer }) {
       await leader.endSupervision();

@@ -1,4 +1,5 @@
 // Rounds as rows: for programs, and as a table for people.
+import { faults } from "./faults.mjs";
 
 const seconds = (ms) => (ms === null ? null : Number((ms / 1000).toFixed(2)));
 
@@ -8,9 +9,13 @@ function middle(values) {
   return sorted.length % 2 === 1 ? sorted[Math.floor(half)] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
+/** Faults that leave nobody who could end PostgreSQL (but systemd, which is not there): it goes on answering reads. */
+const unguarded = new Set(faults.filter((fault) => fault.unguarded).map((fault) => fault.name));
+
 /** Whether a round shows a broken promise. */
 export const isBad = (round) =>
-  round.lost + round.duplicated + round.strange + round.invisible + round.overlaps + round.unfenced > 0 ||
+  round.lost + round.duplicated + round.strange + round.invisible + round.overlaps > 0 ||
+  (round.unfenced > 0 && !unguarded.has(round.fault)) ||
   round.healedMs === null ||
   round.diverged.length > 0 ||
   round.problem !== null;
