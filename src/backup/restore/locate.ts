@@ -38,8 +38,12 @@ export async function locateTarget(
   const { target } = request;
   switch (target.kind) {
     case "latest":
+      return {
+        kind: "latest",
+        last: await lastBefore(world, coverage, runsOf(world, coverage), null, source),
+      };
     case "immediate":
-      return { kind: target.kind };
+      return { kind: "immediate" };
     case "time": {
       const micros = microsOf(target.time);
       if (micros === null) throw new Fault("REQUEST_INVALID", `${target.time} is not a time`);

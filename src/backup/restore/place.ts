@@ -29,7 +29,8 @@ export interface Place {
    * which the later one ends before it begins.
    */
   readonly timeline: Timeline;
-  readonly lastTransaction: WallTime | null;
+  /** The last transaction that belongs to the state; null = not known. */
+  readonly lastTransaction: FoundRecord | null;
   /** Of a target in time: the moment, and the last transaction up to it that is known. */
   readonly moment: { readonly time: WallTime; readonly last: FoundRecord | null } | null;
 }
@@ -39,7 +40,7 @@ export function placeOf(situation: Situation, located: LocatedTarget): Place | r
   const end = newestCovered(situation.coverage);
   if (end === null) return refusal.noWal(situation);
   const { target, inclusive } = situation.request;
-  if (target.kind === "latest") return latest(situation, end);
+  if (target.kind === "latest" && located.kind === "latest") return latest(situation, end, located.last);
   if (target.kind === "time" && located.kind === "time") return moment(situation, end, target.time, located);
   if (target.kind === "lsn" && located.kind === "lsn")
     return position(situation, end, target.lsn, located.record);
@@ -55,11 +56,11 @@ export function placeOf(situation: Situation, located: LocatedTarget): Place | r
   throw new TypeError(`a target of kind ${target.kind} was located as one of kind ${located.kind}`);
 }
 
-function latest(situation: Situation, end: Lsn): Place | refusal.Refusal {
+function latest(situation: Situation, end: Lsn, last: FoundRecord | null): Place | refusal.Refusal {
   const fork = situation.coverage.line.at(-1)?.begin ?? end;
   // The history tells that the line goes on after what is archived.
   if (end < fork) return refusal.missing(situation, end, fork, fork);
-  return wholeArchive(situation, end, null);
+  return wholeArchive(situation, end, last);
 }
 
 function moment(
@@ -76,7 +77,7 @@ function moment(
       consistentBy: next.lsn,
       walTo: next.endLsn,
       timeline: next.timeline,
-      lastTransaction: last?.time ?? null,
+      lastTransaction: last,
       moment: { time, last },
     };
   const known = [last?.time ?? null, completeUntil].flatMap((each) =>
@@ -84,7 +85,7 @@ function moment(
   );
   if (!known.some((each) => Date.parse(time) <= each)) return refusal.notArchivedYet(situation, last);
   // PostgreSQL would look for a transaction after that moment. There is none yet: all there is now, and nothing that comes later.
-  return { ...wholeArchive(situation, end, last?.time ?? null), moment: { time, last } };
+  return { ...wholeArchive(situation, end, last), moment: { time, last } };
 }
 
 function position(
@@ -124,12 +125,12 @@ function record(
     consistentBy: includes ? last.endLsn : last.lsn,
     walTo: last.endLsn,
     timeline: last.timeline,
-    lastTransaction: includes ? last.time : null,
+    lastTransaction: includes && stop.kind === "xid" ? last : null,
     moment: null,
   };
 }
 
-function wholeArchive(situation: Situation, end: Lsn, lastTransaction: WallTime | null): Place {
+function wholeArchive(situation: Situation, end: Lsn, lastTransaction: FoundRecord | null): Place {
   const { line } = situation.coverage;
   return {
     stop: { kind: "end", lsn: end },

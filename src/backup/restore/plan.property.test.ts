@@ -418,8 +418,9 @@ function locate(world: World, known: readonly Block[], request: RestoreRequest):
   const { target, inclusive } = request;
   switch (target.kind) {
     case "latest":
+      return { kind: "latest", last: null };
     case "immediate":
-      return { kind: target.kind };
+      return { kind: "immediate" };
     case "time": {
       const wanted = Date.parse(target.time);
       const isAfter = (block: Block): boolean => {

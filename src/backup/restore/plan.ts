@@ -1,6 +1,5 @@
 import { formatLsn, type Lsn } from "../../values/lsn.ts";
 import type { Timeline } from "../../values/names.ts";
-import type { WallTime } from "../../values/time.ts";
 import type { BackupRecord } from "../catalogue/records.ts";
 import { coverageOf, covers } from "./coverage.ts";
 import { lineUpTo, type Line } from "./lines.ts";
@@ -8,7 +7,7 @@ import { placeOf, type Place, type Stop } from "./place.ts";
 import { byStop, reachableOn, stopOf, usableOn } from "./reachable.ts";
 import * as refusal from "./refusal.ts";
 import { knownTimelines, lineOf, type RestoreCatalogue, type Situation } from "./situation.ts";
-import { targetText, type LocatedTarget, type RestoreRequest } from "./target.ts";
+import { targetText, type FoundRecord, type LocatedTarget, type RestoreRequest } from "./target.ts";
 import { walFiles, type WalFile } from "./wal-files.ts";
 
 /** How a target is reached. */
@@ -25,7 +24,7 @@ export interface RestorePlan {
   /** The segments PostgreSQL will ask for, in order. */
   readonly files: readonly WalFile[];
   /** The last transaction that will be there; null = not known. */
-  readonly lastTransaction: WallTime | null;
+  readonly lastTransaction: FoundRecord | null;
   /** What the operator should know. */
   readonly notes: readonly string[];
 }

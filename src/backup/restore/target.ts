@@ -40,7 +40,11 @@ export interface FoundRecord {
 
 /** Where a target lies, as the WAL itself says. */
 export type LocatedTarget =
-  | { readonly kind: "latest" }
+  | {
+      readonly kind: "latest";
+      /** The last transaction of the line; null = none is known. */
+      readonly last: FoundRecord | null;
+    }
   | { readonly kind: "immediate" }
   | {
       readonly kind: "time";

@@ -1,0 +1,227 @@
+import { constants } from "node:fs";
+import { chmod, lstat, mkdir, open, readdir, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { syncDirectory, hasErrno } from "../../postgres/durable-file.ts";
+import { lastLines, runProgram } from "../../postgres/programs.ts";
+import type { Timers } from "../../system/timers.ts";
+import { Fault } from "../../values/fault.ts";
+import type { TablespaceRecord } from "../catalogue/records.ts";
+import type { Repository, SnapshotReader, StoredFile } from "../repository/repository.ts";
+import { isMark } from "./destination.ts";
+import { OpenFiles } from "./open-files.ts";
+
+/** Files whose place in a restore is decided here and not by the backup. */
+const controlFile = "global/pg_control";
+const leftOut = new Set([
+  "tablespace_map",
+  "standby.signal",
+  "recovery.signal",
+  "postmaster.pid",
+  "postmaster.opts",
+]);
+
+export interface CopyOptions {
+  readonly repository: Pick<Repository, "hashPages">;
+  readonly snapshot: SnapshotReader;
+  readonly dir: string;
+  /** Where each tablespace goes, by its number. */
+  readonly tablespaces: ReadonlyMap<number, string>;
+  readonly records: readonly TablespaceRecord[];
+  /** Packs read at the same time. */
+  readonly parallel: number;
+  readonly signal: AbortSignal;
+  readonly timers: Timers;
+  /** Bytes that are in place by now: copied, or right already. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+export interface Copied {
+  readonly files: number;
+  readonly bytes: number;
+  /** Bytes that had to be written; the others were right already. */
+  readonly writtenBytes: number;
+  readonly removedFiles: number;
+}
+
+/** How much of a file is read at once to see what is right in it already. */
+const readBytes = 1_048_576;
+
+/**
+ * Brings a directory to the content of a backup, whatever is in it: what is right is left, what does not belong is removed.
+ * The control file comes last and is not part of this, after what was written has been flushed: `flush`, `placeControlFile`.
+ */
+export async function copyContent(options: CopyOptions): Promise<Copied> {
+  const { snapshot } = options;
+  const known = await prepare(options);
+  const files = new OpenFiles((path) => target(options, path));
+  let written = 0;
+  let bytes = 0;
+  let count = 0;
+  const fresh = new Set<string>();
+  try {
+    await snapshot.extract({
+      wanted: (file) => file.path !== controlFile && !leftOut.has(file.path),
+      present: async (file) => {
+        count += 1;
+        bytes += file.bytes;
+        const hashes = await begin(options, file);
+        if (hashes === null) fresh.add(file.path);
+        else options.onBytes(0);
+        return hashes;
+      },
+      sink: {
+        write: async (path, position, data) => {
+          await files.write(path, position, data);
+          written += data.length;
+          options.onBytes(data.length);
+        },
+      },
+      parallel: options.parallel,
+      signal: options.signal,
+    });
+  } finally {
+    await files.close();
+  }
+  const removedFiles = await removeOthers(options, known);
+  return { files: count, bytes, writtenBytes: written, removedFiles };
+}
+
+/** Writes the control file, with which PostgreSQL starts: whole or not there. */
+export async function placeControlFile(snapshot: SnapshotReader, dir: string): Promise<void> {
+  const parts: Buffer[] = [];
+  for await (const part of snapshot.readFile(controlFile)) parts.push(Buffer.from(part));
+  const path = join(dir, controlFile);
+  await writeFile(path, Buffer.concat(parts), { mode: 0o600, flush: true });
+  await syncDirectory(dirname(path));
+}
+
+/** Where a path of the backup goes. */
+function target(options: Pick<CopyOptions, "dir" | "tablespaces">, path: string): string {
+  const match = /^pg_tblspc\/([0-9]+)\/(.+)$/.exec(path);
+  const place = match?.[1] === undefined ? undefined : options.tablespaces.get(Number(match[1]));
+  return place === undefined || match?.[2] === undefined ? join(options.dir, path) : join(place, match[2]);
+}
+
+/** Makes the directories and links. @returns every path that belongs there */
+async function prepare(options: CopyOptions): Promise<Set<string>> {
+  const known = new Set<string>();
+  await mkdir(options.dir, { recursive: true, mode: 0o700 });
+  await chmod(options.dir, 0o700);
+  await makeDirectory(join(options.dir, "pg_tblspc"), 0o700);
+  for (const record of options.records) {
+    const place = options.tablespaces.get(record.oid) ?? record.location;
+    await mkdir(place, { recursive: true, mode: 0o700 });
+    await chmod(place, 0o700);
+    await link(place, join(options.dir, "pg_tblspc", String(record.oid)));
+    known.add(`pg_tblspc/${record.oid}`);
+  }
+  for (const entry of options.snapshot.entries()) {
+    known.add(entry.path);
+    if (/^pg_tblspc\/[0-9]+$/.test(entry.path)) continue;
+    if (entry.kind === "link") await link(entry.target, join(options.dir, entry.path));
+    else await makeDirectory(target(options, entry.path), entry.mode & 0o777);
+  }
+  for await (const file of options.snapshot.files()) if (!leftOut.has(file.path)) known.add(file.path);
+  for (const path of [...known])
+    for (let parent = dirname(path); parent !== "."; parent = dirname(parent)) known.add(parent);
+  return known;
+}
+
+async function makeDirectory(path: string, mode: number): Promise<void> {
+  const there = await lstat(path).catch(() => null);
+  if (there !== null && !there.isDirectory() && !there.isSymbolicLink()) await unlink(path);
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  await chmod(path, mode === 0 ? 0o700 : mode);
+}
+
+async function link(to: string, at: string): Promise<void> {
+  await rm(at, { recursive: true, force: true });
+  await symlink(to, at);
+}
+
+/** Makes a file of the right size. @returns the hashes of the pages that were there; null = it was not there */
+async function begin(options: CopyOptions, file: StoredFile): Promise<Buffer | null> {
+  options.signal.throwIfAborted();
+  const path = target(options, file.path);
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  const there = await lstat(path).catch(() => null);
+  if (there !== null && !there.isFile()) await rm(path, { recursive: true, force: true });
+  const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  try {
+    const { size } = await handle.stat();
+    await handle.chmod((file.mode & 0o777) | 0o600);
+    let hashes: Buffer | null = null;
+    if (size > 0 && file.bytes > 0) {
+      // Beyond its end in the backup nothing counts, and the last page is compared at its length there.
+      if (size > file.bytes) await handle.truncate(file.bytes);
+      const parts: Buffer[] = [];
+      const length = Math.min(size, file.bytes);
+      const buffer = Buffer.allocUnsafe(readBytes);
+      for (let at = 0; at < length; at += readBytes) {
+        const { bytesRead } = await handle.read(buffer, 0, Math.min(readBytes, length - at), at);
+        const last = at + bytesRead >= length;
+        // A cut page is no page of the backup, unless it is the file's last one.
+        const whole = last && length < file.bytes ? bytesRead - (bytesRead % 8192) : bytesRead;
+        parts.push(options.repository.hashPages(buffer.subarray(0, whole), last));
+      }
+      hashes = Buffer.concat(parts);
+    }
+    await handle.truncate(file.bytes);
+    return hashes;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Removes what does not belong to the backup: of the data directory, and of its tablespaces. */
+async function removeOthers(options: CopyOptions, known: ReadonlySet<string>): Promise<number> {
+  let removed = 0;
+  const walk = async (path: string): Promise<void> => {
+    for (const entry of await readdir(target(options, path === "" ? "." : path), {
+      withFileTypes: true,
+    }).catch((error: unknown) => {
+      if (hasErrno(error, "ENOENT")) return [];
+      throw error;
+    })) {
+      const child = path === "" ? entry.name : `${path}/${entry.name}`;
+      if (isMark(child) || child === controlFile || entry.name === "lost+found") continue;
+      const isTablespace = /^pg_tblspc\/[0-9]+$/.test(child);
+      if (!known.has(child)) {
+        await rm(target(options, child), { recursive: true, force: true });
+        removed += 1;
+      } else if (entry.isDirectory()) await walk(child);
+      else if (isTablespace) await walkTablespace(child);
+    }
+  };
+  const walkTablespace = async (path: string): Promise<void> => {
+    const place = options.tablespaces.get(Number(path.slice("pg_tblspc/".length)));
+    if (place === undefined) return;
+    for (const entry of await readdir(place, { withFileTypes: true })) {
+      const child = `${path}/${entry.name}`;
+      if (entry.name === "lost+found") continue;
+      if (!known.has(child)) {
+        await rm(join(place, entry.name), { recursive: true, force: true });
+        removed += 1;
+      } else if (entry.isDirectory()) await walk(child);
+    }
+  };
+  await walk("");
+  return removed;
+}
+
+/** Flushes the file systems the files are on: one call each, where file by file would take longer than the copy. */
+export async function flush(
+  options: Pick<CopyOptions, "dir" | "tablespaces" | "timers" | "signal">,
+): Promise<void> {
+  for (const path of [options.dir, ...options.tablespaces.values()]) {
+    const result = await runProgram("sync", ["-f", path], {
+      timers: options.timers,
+      timeoutMs: 3_600_000,
+      signal: options.signal,
+    });
+    if (result.code !== 0)
+      throw new Fault("DISK_FAILING", `What was restored to ${path} could not be flushed to its disk`, {
+        detail: lastLines(result.stderr),
+      });
+  }
+}
