@@ -32,7 +32,7 @@ export interface ReceiverNotes {
   readonly tokens: readonly {
     readonly timeline: Timeline;
     readonly from: Lsn;
-    readonly token: FencingToken;
+    readonly token: FencingToken | null;
     readonly source: string;
   }[];
   /** Where to go on after a gap, whatever is here; null = no gap was left behind. */
@@ -111,7 +111,7 @@ function parse(text: string | null): ReceiverNotes {
       tokens: list("tokens").map((each) => ({
         timeline: timelineOf(each["timeline"]),
         from: lsnOf(each["from"]),
-        token: required(parseToken(Number(each["token"]))),
+        token: each["token"] === null ? null : required(parseToken(Number(each["token"]))),
         source: String(each["source"]),
       })),
       resumeAt:

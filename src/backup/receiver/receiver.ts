@@ -550,7 +550,6 @@ export class Receiver implements ReceivingEnd {
   /** Which leader's WAL comes from here on: its token goes with the segments (F6). */
   async #noteOrigin(intake: WalIntake, leader: SourceTarget, target: SourceTarget): Promise<void> {
     const { notes } = this.#parts;
-    if (leader.token === null) return;
     const last = notes.notes.tokens.at(-1);
     if (last?.token === leader.token && last.timeline === intake.timeline && last.source === target.name)
       return;
