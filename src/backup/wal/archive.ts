@@ -16,7 +16,8 @@ export interface WalArchive {
   /**
    * Stores a whole segment. A stale token is refused, unless the WAL is of before the fork to the present timeline; one that is
    * there already with the same bytes is success; with other bytes, or past the fork of its timeline, it is kept as an orphan:
-   * "conflict". Its timeline's history must be stored before.
+   * "conflict". Its timeline's history must be stored before. The other names archive_command brings (`.partial`, `.backup`) are
+   * taken too.
    * @throws Fault BACKUP_WAL_STALE, BACKUP_WAL_INVALID, BACKUP_WAL_HISTORY_MISSING, BACKUP_STORE_*
    */
   store(segment: SegmentToStore): Promise<"stored" | "identical" | "conflict">;

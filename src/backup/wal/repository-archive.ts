@@ -1,7 +1,7 @@
 import { crc32 } from "node:zlib";
 import { isTombstone, parseHistory } from "../../postgres/timelines.ts";
 import { Fault } from "../../values/fault.ts";
-import { formatLsn, lsnFromBytes, maxLsn, type Lsn } from "../../values/lsn.ts";
+import { formatLsn, lsnFromBytes, maxLsn, minLsn, type Lsn } from "../../values/lsn.ts";
 import type { FencingToken, Timeline } from "../../values/names.ts";
 import { claimIdentity, type ClusterIdentity } from "../catalogue/identity.ts";
 import type {
@@ -20,7 +20,7 @@ import type { ArchiveOptions } from "./open-archive.ts";
 import { pruneWal } from "./prune.ts";
 import { readSegment } from "./read-segment.ts";
 import { checkSegment } from "./segment-check.ts";
-import { segmentStart, timelineDigits } from "./segment-name.ts";
+import { isSegmentName, segmentStart, timelineDigits } from "./segment-name.ts";
 import { packSegment, unpackSegment, type SegmentNote } from "./segment-object.ts";
 import { fenceJson, gapJson, orphanJson, parseFence } from "./small-records.ts";
 
@@ -51,7 +51,9 @@ export class RepositoryArchive implements WalArchive {
   }
 
   store(segment: SegmentToStore): Promise<"stored" | "identical" | "conflict"> {
-    return this.#oneAtATime(segment.name, () => this.#store(segment));
+    const { name } = segment;
+    if (isSegmentName(name) || !isOtherName(name)) return this.#oneAtATime(name, () => this.#store(segment));
+    return this.#oneAtATime(name.slice(0, 24), () => this.#storeOther(segment));
   }
 
   storePartial(segment: SegmentToStore): Promise<void> {
@@ -281,6 +283,26 @@ export class RepositoryArchive implements WalArchive {
     return "conflict";
   }
 
+  /** What PostgreSQL archives beside whole segments: the last one of a timeline, and labels of base backups. */
+  async #storeOther(segment: SegmentToStore): Promise<"stored"> {
+    const { repository, layout, books } = this.#loaded;
+    if (!segment.name.endsWith(".partial")) {
+      await repository.write(layout.segment(segment.name), segment.bytes);
+      return "stored";
+    }
+    const part = { ...segment, name: segment.name.slice(0, 24) };
+    const head = await this.#admit(part);
+    // The file is as long as a segment: behind its WAL is what the file held before.
+    const { damage } = readSegment(head, part.bytes);
+    const start = segmentStart(head.number, head.segmentBytes);
+    const end = minLsn(
+      damage?.lsn ?? lsnFromBytes(start + BigInt(part.bytes.length)),
+      books.leftAt(head.timeline) ?? lsnFromBytes(start + BigInt(head.segmentBytes)),
+    );
+    await this.#storePartial({ ...part, bytes: part.bytes.subarray(0, Number(end - start)) });
+    return "stored";
+  }
+
   async #storePartial(segment: SegmentToStore): Promise<void> {
     const { books, repository, layout } = this.#loaded;
     const { name, bytes } = segment;
@@ -358,6 +380,10 @@ export class RepositoryArchive implements WalArchive {
       if (this.#storing.get(name) === mine) this.#storing.delete(name);
     }
   }
+}
+
+function isOtherName(name: string): boolean {
+  return /^[0-9A-F]{24}\.(partial|[0-9A-F]{8}\.backup)$/.test(name);
 }
 
 const nothing = (): Promise<null> => Promise.resolve(null);
