@@ -35,6 +35,22 @@ switch (command) {
     process.exitCode = await backupReceiverMain(process.argv.slice(3));
     break;
   }
+  case "backup-spool": {
+    const { backupSpoolMain } = await import("./main-backup-spool.ts");
+    process.exitCode = await backupSpoolMain(process.argv.slice(3));
+    break;
+  }
+  case "backup": {
+    // `pgherd backup serve --config FILE` is the daemon; the other words are commands of the operator.
+    if (process.argv[3] === "serve") {
+      const { backupMain } = await import("./main-backup.ts");
+      process.exitCode = await backupMain(process.argv.slice(4));
+      break;
+    }
+    const { runCliProcess } = await import("./cli/run-process.ts");
+    await runCliProcess(process.argv.slice(2));
+    break;
+  }
   case "vip-guard": {
     const { vipGuardMain } = await import("./main-vip-guard.ts");
     process.exitCode = await vipGuardMain();
