@@ -1,3 +1,5 @@
+import { Fault } from "../../values/fault.ts";
+
 /**
  * Where a repository's bytes are: a directory, an S3 bucket, or another backup server's HTTP paths. Keys are paths with `/`,
  * of letters, digits, `.`, `_`, `-`. What was put is durable and whole, or not there: no reader ever sees half of an object.
@@ -32,4 +34,13 @@ export interface PutOptions {
 export interface StoredObject {
   readonly key: string;
   readonly bytes: number;
+}
+
+const wellFormed = /^(?!.*(?:^|\/)\.)[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/;
+
+/** A key as it is. No part begins with a dot: a key can lead nowhere else. @throws Fault REQUEST_INVALID */
+export function checkKey(key: string): string {
+  if (key.length > 512 || !wellFormed.test(key))
+    throw new Fault("REQUEST_INVALID", `Not a key of the repository: ${JSON.stringify(key.slice(0, 100))}`);
+  return key;
 }

@@ -17,10 +17,18 @@ export interface Repository {
     data: Uint8Array,
     how?: { readonly ifAbsent?: boolean },
   ): Promise<{ readonly outcome: "stored" | "exists"; readonly storedBytes: number }>;
-  /** Begins the content of a new backup. Its lease keeps what it has stored from being collected until it is finished or runs out. */
+  /**
+   * Begins the content of a new backup. Its lease keeps what it has stored from being collected until it is finished or runs out.
+   * @throws Fault BACKUP_NOT_FOUND, BACKUP_DAMAGED of the parent: take a full one then; BACKUP_STORE_*
+   */
   beginSnapshot(options: SnapshotOptions): Promise<SnapshotWriter>;
   /** The content of a finished backup. @throws Fault BACKUP_NOT_FOUND, BACKUP_DAMAGED */
   openSnapshot(key: string): Promise<SnapshotReader>;
+  /**
+   * The hash of each 8 KiB page of `data`, 16 bytes each, for `ExtractOptions.present`. Ask with any whole number of pages at a
+   * time; at the end of a file (`last`) the last page may be shorter.
+   */
+  hashPages(data: Uint8Array, last: boolean): PageHashes;
   /** Deletes what no snapshot and no lease needs. May be killed at any point. */
   collect(options: { readonly dryRun: boolean; readonly signal: AbortSignal }): Promise<CollectReport>;
   close(): Promise<void>;
@@ -41,7 +49,7 @@ export interface SnapshotWriter {
   endFile(): Promise<StoredFile>;
   /** Directories, also empty ones, and symbolic links. */
   addEntry(entry: DirectoryEntry): void;
-  /** Makes it durable and findable. */
+  /** Makes it durable and findable. @throws Fault BACKUP_STORE_*, BACKUP_LEASE_LOST */
   finish(): Promise<SnapshotSummary>;
   /** Gives up: what was stored is collected later. */
   abort(): Promise<void>;

@@ -1,0 +1,205 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { systemClock } from "../../system/clock.ts";
+import { systemTimers } from "../../system/timers.ts";
+import { crc32c } from "../crc32c.ts";
+import { codecOf } from "./codec.ts";
+import { DirectoryStore } from "./directory-store.ts";
+import { createRepository, openRepository } from "./open.ts";
+import type { StoredRepository } from "./open.ts";
+import { pageBytes } from "./page.ts";
+import type { PageHashes, SnapshotSummary, StoredFile } from "./repository.ts";
+
+const never = new AbortController().signal;
+let dir: string;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), "pgherd-repository-"));
+});
+afterEach(() => rm(dir, { recursive: true, force: true }));
+
+type Content = ReadonlyMap<string, Buffer>;
+
+async function store(
+  repository: StoredRepository,
+  key: string,
+  content: Content,
+  parent: string | null,
+  step = 100_000,
+): Promise<SnapshotSummary> {
+  const writer = await repository.beginSnapshot({ key, parent });
+  for (const [path, data] of content) {
+    await writer.beginFile({ path, mode: 0o600, modifiedAt: 1_700_000_000 });
+    for (let at = 0; at < data.length; at += step) await writer.write(data.subarray(at, at + step));
+    const stored = await writer.endFile();
+    expect(stored).toMatchObject({ path, bytes: data.length, crc32c: crc32c(data, 0) });
+  }
+  writer.addEntry({ kind: "directory", path: "pg_wal", mode: 0o700 });
+  return writer.finish();
+}
+
+async function restore(
+  repository: StoredRepository,
+  key: string,
+  present?: (file: StoredFile) => Promise<PageHashes | null>,
+): Promise<{ content: Map<string, Buffer>; written: number }> {
+  const reader = await repository.openSnapshot(key);
+  const content = new Map<string, Buffer>();
+  for await (const file of reader.files()) content.set(file.path, Buffer.alloc(file.bytes, 0xee));
+  let written = 0;
+  await reader.extract({
+    wanted: () => true,
+    ...(present === undefined ? {} : { present }),
+    parallel: 3,
+    signal: never,
+    sink: {
+      write: (path, position, data) => {
+        content.get(path)!.set(data, position);
+        written += data.length;
+        return Promise.resolve();
+      },
+    },
+  });
+  return { content, written };
+}
+
+async function readWhole(repository: StoredRepository, key: string, path: string): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for await (const part of (await repository.openSnapshot(key)).readFile(path)) parts.push(part);
+  return Buffer.concat(parts);
+}
+
+/** Pages that differ, compress a little, and repeat now and then. */
+function pages(count: number, seed: number, tail = 0): Buffer {
+  const data = Buffer.alloc(count * pageBytes + tail);
+  let state = (seed * 2_654_435_761 + 1) >>> 0;
+  for (let at = 0; at < data.length; at += 4) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    if (at % 16 === 0 && at + 4 <= data.length) data.writeUInt32LE(state, at);
+  }
+  return data;
+}
+
+const key = Buffer.alloc(32, 7);
+const time = { clock: systemClock, timers: systemTimers };
+
+describe("a snapshot", () => {
+  it("gives back what was written, from its parent and alone", async () => {
+    const repository = await createRepository(new DirectoryStore(dir), { ...time, key: null });
+    const big = pages(2500, 1, 100);
+    const content = new Map([
+      ["PG_VERSION", Buffer.from("15\n")],
+      ["base/5/1", big],
+      ["base/5/empty", Buffer.alloc(0)],
+      ["base/5/zeros", Buffer.alloc(300 * pageBytes)],
+      ["base/5/small", pages(64, 3)],
+      ["base/4/small", pages(64, 3)],
+      ["base/5/larger", pages(65, 4)],
+    ]);
+    const first = await store(repository, "clusters/a/backups/1/content", content, null);
+    expect(first).toMatchObject({
+      files: 7,
+      pages: 1 + 2501 + 300 + 64 + 64 + 65,
+      newPages: 1 + 2501 + 64 + 65,
+    });
+    expect((await restore(repository, "clusters/a/backups/1/content")).content).toEqual(content);
+
+    const changed = Buffer.from(big);
+    changed[5 * pageBytes + 17] = 1;
+    changed[2000 * pageBytes] = 2;
+    const next = new Map([...content].reverse());
+    next.set("base/5/1", Buffer.concat([changed, pages(3, 9)]));
+    next.delete("base/4/small");
+    const second = await store(
+      repository,
+      "clusters/a/backups/2/content",
+      next,
+      "clusters/a/backups/1/content",
+      77,
+    );
+    // Two changed pages, the one that was the short end, and three behind it.
+    expect(second.newPages).toBe(6);
+    expect(second.storedBytes).toBeLessThan(first.storedBytes / 10);
+    expect((await restore(repository, "clusters/a/backups/2/content")).content).toEqual(next);
+    expect(
+      (await readWhole(repository, "clusters/a/backups/2/content", "base/5/1")).equals(next.get("base/5/1")!),
+    ).toBe(true);
+
+    const third = await store(
+      repository,
+      "clusters/a/backups/3/content",
+      next,
+      "clusters/a/backups/2/content",
+    );
+    expect(third.newPages).toBe(0);
+    await repository.store.delete("clusters/a/backups/1/content/snapshot");
+    await repository.store.delete("clusters/a/backups/2/content/snapshot");
+    const again = await openRepository(new DirectoryStore(dir), { ...time, key: null });
+    expect((await restore(again, "clusters/a/backups/3/content")).content).toEqual(next);
+  });
+
+  it("is read only where what is there differs", async () => {
+    const repository = await createRepository(new DirectoryStore(dir), { ...time, key });
+    const data = pages(1100, 5, 10);
+    await store(repository, "clusters/a/backups/1/content", new Map([["f", data]]), null);
+    const there = Buffer.from(data);
+    there[3 * pageBytes] ^= 1;
+    there[1050 * pageBytes + 4] ^= 1;
+    const { content, written } = await restore(repository, "clusters/a/backups/1/content", () =>
+      Promise.resolve(repository.hashPages(there, true)),
+    );
+    expect(written).toBe(2 * pageBytes);
+    const got = content.get("f")!;
+    expect(
+      got.subarray(3 * pageBytes, 4 * pageBytes).equals(data.subarray(3 * pageBytes, 4 * pageBytes)),
+    ).toBe(true);
+    expect(
+      got
+        .subarray(1050 * pageBytes, 1051 * pageBytes)
+        .equals(data.subarray(1050 * pageBytes, 1051 * pageBytes)),
+    ).toBe(true);
+  });
+
+  it("gives back any files, in any order, whatever the codec, with and without key", async () => {
+    const file = fc.record({
+      pages: fc.integer({ min: 0, max: 300 }),
+      seed: fc.integer({ min: 0, max: 5 }),
+      tail: fc.integer({ min: 0, max: pageBytes - 1 }),
+    });
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.dictionary(fc.stringMatching(/^[a-z]{1,3}$/), file, { maxKeys: 6 }), {
+          minLength: 1,
+          maxLength: 3,
+        }),
+        fc.boolean(),
+        fc.constantFrom("zstd" as const, "brotli" as const),
+        fc.integer({ min: 1, max: 60_000 }),
+        async (versions, encrypted, codec, step) => {
+          const place = join(dir, String(run++));
+          const options = { ...time, key: encrypted ? key : null, codec: codecOf(codec) };
+          const repository = await createRepository(new DirectoryStore(place), options);
+          const contents = versions.map(
+            (version) =>
+              new Map(Object.entries(version).map(([path, f]) => [path, pages(f.pages, f.seed, f.tail)])),
+          );
+          for (const [index, content] of contents.entries())
+            await store(
+              repository,
+              `clusters/a/backups/${index}/content`,
+              content,
+              index === 0 ? null : `clusters/a/backups/${index - 1}/content`,
+              step + 500,
+            );
+          const again = await openRepository(new DirectoryStore(place), options);
+          for (const [index, content] of contents.entries())
+            expect((await restore(again, `clusters/a/backups/${index}/content`)).content).toEqual(content);
+        },
+      ),
+      { numRuns: 30 },
+    );
+  }, 60_000);
+});
