@@ -1,7 +1,7 @@
 import { crc32 } from "node:zlib";
 import { isTombstone, parseHistory } from "../../postgres/timelines.ts";
 import { Fault } from "../../values/fault.ts";
-import { formatLsn, lsnFromBytes, maxLsn, minLsn, type Lsn } from "../../values/lsn.ts";
+import { formatLsn, lsnFromBytes, maxLsn, type Lsn } from "../../values/lsn.ts";
 import type { FencingToken, Timeline } from "../../values/names.ts";
 import { claimIdentity, type ClusterIdentity } from "../catalogue/identity.ts";
 import type {
@@ -284,7 +284,7 @@ export class RepositoryArchive implements WalArchive {
   }
 
   /** What PostgreSQL archives beside whole segments: the last one of a timeline, and labels of base backups. */
-  async #storeOther(segment: SegmentToStore): Promise<"stored"> {
+  async #storeOther(segment: SegmentToStore): Promise<"stored" | "conflict"> {
     const { repository, layout, books } = this.#loaded;
     if (!segment.name.endsWith(".partial")) {
       await repository.write(layout.segment(segment.name), segment.bytes);
@@ -295,10 +295,15 @@ export class RepositoryArchive implements WalArchive {
     // The file is as long as a segment: behind its WAL is what the file held before.
     const { damage } = readSegment(head, part.bytes);
     const start = segmentStart(head.number, head.segmentBytes);
-    const end = minLsn(
-      damage?.lsn ?? lsnFromBytes(start + BigInt(part.bytes.length)),
-      books.leftAt(head.timeline) ?? lsnFromBytes(start + BigInt(head.segmentBytes)),
-    );
+    const end = damage?.lsn ?? lsnFromBytes(start + BigInt(part.bytes.length));
+    const fork = books.leftAt(head.timeline);
+    if (fork !== null && end > fork)
+      return this.#pastFork(
+        { ...part, bytes: part.bytes.subarray(0, Number(end - start)) },
+        start,
+        end,
+        fork,
+      );
     await this.#storePartial({ ...part, bytes: part.bytes.subarray(0, Number(end - start)) });
     return "stored";
   }
