@@ -123,8 +123,8 @@ export interface Restorable {
   readonly timeline: Timeline;
   /** Milliseconds since WAL was last known to be all received; null = not known. */
   readonly behindMs: number | null;
-  /** Stretches in between that cannot be restored to. */
-  readonly gaps: readonly GapRecord[];
+  /** Times in between that cannot be restored to. */
+  readonly holes: readonly { readonly after: WallTime | null; readonly until: WallTime | null }[];
 }
 
 export interface ScheduleView {
@@ -137,6 +137,7 @@ export interface ScheduleView {
 export interface WalView {
   readonly segments: number;
   readonly storedBytes: number;
+  readonly lastArchivedAt: WallTime | null;
   /** Timelines as a tree, parents before their children. */
   readonly timelines: readonly {
     readonly timeline: Timeline;
@@ -171,6 +172,7 @@ export interface DeletedBackup {
   readonly dryRun: boolean;
   /** WAL that nothing needs any more after it. */
   readonly walSegments: number;
+  readonly walBytes: number;
 }
 
 export interface RestorePointView {
@@ -195,7 +197,9 @@ export interface Forecast {
   /** Bytes a day. */
   readonly walPerDay: number | null;
   readonly backupPerDay: number | null;
-  /** Bytes that retention will free in the time it covers. */
+  /** What will be stored when as much goes as comes; null = not known. */
+  readonly steadyBytes: number | null;
+  /** null = it never is full, or that is not known. */
   readonly daysLeft: number | null;
   /** Seconds a restore of the last backup takes, from drills; null = none was made. */
   readonly restoreSeconds: number | null;

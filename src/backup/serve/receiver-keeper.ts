@@ -27,8 +27,8 @@ export interface ReceiverKeeperParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
-  /** A segment, a history file or an orphan has come into the archive. */
-  readonly onArchived: () => void;
+  /** What the cluster is told with the receiver's record. */
+  readonly facts: () => Extract<ReceiverOrder, { kind: "facts" }>;
   /** WAL is missing for good; told again until it is recorded. */
   readonly onGap: (gap: GapRecord) => void;
   readonly onStatus: (now: ReceiverStatus, before: ReceiverStatus | null) => void;
@@ -43,7 +43,7 @@ const retryMs = { first: 200, longest: 10_000 };
 const mostSegmentBytes = 1 << 30;
 
 /** What the archive is asked to take over, in the order it came. */
-type Delivery = Extract<ReceiverReport, { kind: "segment" | "history" | "orphan" | "gap" }>;
+type Delivery = Extract<ReceiverReport, { kind: "segment" | "partial" | "history" | "orphan" | "gap" }>;
 
 /**
  * Keeps one cluster's receiver running, and takes over what it received. The receiver keeps everything until it is answered, so
@@ -60,6 +60,7 @@ export class ReceiverKeeper {
   #status: ReceiverStatus | null = null;
   #working = false;
   #ended: (() => void) | null = null;
+  #facts = "";
 
   constructor(parts: ReceiverKeeperParts) {
     this.#parts = parts;
@@ -80,6 +81,15 @@ export class ReceiverKeeper {
   status(): (ReceiverStatus & { readonly pid: number }) | null {
     const pid = this.#child?.pid ?? null;
     return pid === null || this.#status === null ? null : { ...this.#status, pid };
+  }
+
+  /** What the cluster is told with the receiver's record has changed. */
+  factsChanged(): void {
+    const facts = this.#parts.facts();
+    const text = JSON.stringify(facts);
+    if (text === this.#facts) return;
+    this.#facts = text;
+    this.#send(facts);
   }
 
   /** Tells it to give up WAL that no server has any more. */
@@ -124,6 +134,7 @@ export class ReceiverKeeper {
         this.#parts.log("error", "receiver.failed", { cluster: this.#parts.cluster, ...report.fault });
         return;
       case "segment":
+      case "partial":
       case "history":
       case "orphan":
       case "gap":
@@ -135,7 +146,9 @@ export class ReceiverKeeper {
   async #begin(child: Child): Promise<void> {
     try {
       const archive = await this.#parts.archive();
-      if (child === this.#child) this.#send({ kind: "start", archived: positions(archive) });
+      if (child !== this.#child) return;
+      this.#send({ kind: "start", archived: positions(archive) });
+      this.#send(this.#parts.facts());
     } catch {
       // The server is ending.
     }
@@ -160,7 +173,6 @@ export class ReceiverKeeper {
     for (let pause: number = retryMs.first; !signal.aborted; pause = Math.min(2 * pause, retryMs.longest)) {
       try {
         this.#send(await this.#store(await this.#parts.archive(), delivery));
-        if (delivery.kind !== "gap") this.#parts.onArchived();
         return;
       } catch (thrown) {
         const fault = toFault(thrown);
@@ -175,6 +187,8 @@ export class ReceiverKeeper {
     switch (delivery.kind) {
       case "segment":
         return this.#storeSegment(archive, delivery);
+      case "partial":
+        return this.#storePartial(archive, delivery);
       case "history": {
         const text = await readFile(delivery.path, "utf8");
         await archive.storeHistory(timelineOf(delivery.timeline), text, tokenOf(delivery.token));
@@ -231,6 +245,18 @@ export class ReceiverKeeper {
       name,
       archivedUpTo: id === null || upTo === null ? null : { timeline: id.timeline, lsn: formatLsn(upTo) },
     };
+  }
+
+  async #storePartial(
+    archive: WalArchive,
+    { name, path, endLsn, token, source }: Extract<Delivery, { kind: "partial" }>,
+  ): Promise<ReceiverOrder> {
+    const file = await readFile(path);
+    const size = BigInt(archive.segmentBytes ?? file.length);
+    const whole = lsnOf(endLsn) % size === 0n ? size : lsnOf(endLsn) % size;
+    const bytes = file.subarray(0, Number(whole));
+    await archive.storePartial({ name, bytes, token: tokenOf(token), source });
+    return { kind: "stored", name: `${name}.partial`, archivedUpTo: null };
   }
 
   async #keepApart(

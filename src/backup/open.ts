@@ -1,0 +1,66 @@
+import { readFile } from "node:fs/promises";
+import type { RepositorySettings } from "../config/backup-config.ts";
+import type { Clock } from "../system/clock.ts";
+import type { Timers } from "../system/timers.ts";
+import { Fault, toFault } from "../values/fault.ts";
+import { DirectoryStore } from "./repository/directory-store.ts";
+import { parseKey } from "./repository/identity.ts";
+import type { ObjectStore } from "./repository/object-store.ts";
+import { createRepository, openRepository, type StoredRepository } from "./repository/open.ts";
+
+/** What opening a repository needs besides its settings. */
+export interface RepositoryPorts {
+  readonly clock: Clock;
+  readonly timers: Timers;
+}
+
+/**
+ * Opens the repository that a backup file names.
+ * @throws Fault BACKUP_NOT_FOUND, BACKUP_KEY_WRONG, BACKUP_REPOSITORY_INVALID, BACKUP_STORE_*, CONFIG_UNREADABLE
+ */
+export async function openSettledRepository(
+  settings: RepositorySettings,
+  ports: RepositoryPorts,
+): Promise<StoredRepository> {
+  return openRepository(await storeOf(settings), { ...ports, key: await keyOf(settings) });
+}
+
+/** The same, and makes one where there is none. @throws as openSettledRepository */
+export async function openOrCreateRepository(
+  settings: RepositorySettings,
+  ports: RepositoryPorts,
+): Promise<StoredRepository> {
+  const options = { ...ports, key: await keyOf(settings) };
+  const store = await storeOf(settings);
+  try {
+    return await openRepository(store, options);
+  } catch (thrown) {
+    if (toFault(thrown).code !== "BACKUP_NOT_FOUND") throw thrown;
+    return createRepository(store, options);
+  }
+}
+
+/** The object store that a backup file names. */
+async function storeOf({ place }: RepositorySettings): Promise<ObjectStore> {
+  switch (place.kind) {
+    case "directory":
+      return Promise.resolve(new DirectoryStore(place.path));
+    case "s3":
+      throw new Fault("CONFIG_INVALID", "Repositories in S3 are not part of this version yet");
+  }
+}
+
+async function keyOf({ keyFile }: RepositorySettings): Promise<Buffer | null> {
+  if (keyFile === null) return null;
+  let text: string;
+  try {
+    text = await readFile(keyFile, "utf8");
+  } catch (thrown) {
+    throw new Fault("CONFIG_UNREADABLE", `The key file ${keyFile} cannot be read`, {
+      detail: toFault(thrown).message,
+      hint: "The user of the backup server must be able to read it; `head -c 32 /dev/urandom | base64` makes a new one.",
+      cause: thrown,
+    });
+  }
+  return parseKey(text);
+}
