@@ -29,13 +29,20 @@ export function recoverySettings(
 ): Readonly<Record<string, string>> {
   const { stop } = plan;
   const inclusive = "inclusive" in stop ? stop.inclusive : true;
+  const none = {
+    recovery_target: "",
+    recovery_target_time: "",
+    recovery_target_xid: "",
+    recovery_target_lsn: "",
+    recovery_target_name: "",
+  };
+  // PostgreSQL refuses an empty target that comes after one that is set.
+  const target = targetSetting(stop);
+  const empty = Object.fromEntries(Object.entries(none).filter(([name]) => !(name in target)));
   return {
+    ...empty,
+    ...target,
     restore_command: options.restoreCommand,
-    recovery_target: stop.kind === "immediate" ? "immediate" : "",
-    recovery_target_time: stop.kind === "time" ? postgresTime(stop.time) : "",
-    recovery_target_xid: stop.kind === "xid" ? String(stop.xid) : "",
-    recovery_target_lsn: stop.kind === "lsn" ? formatLsn(stop.lsn) : "",
-    recovery_target_name: stop.kind === "name" ? stop.name : "",
     recovery_target_inclusive: inclusive ? "on" : "off",
     recovery_target_timeline: String(plan.timeline),
     recovery_target_action: options.action,
@@ -48,6 +55,23 @@ export function recoverySettings(
     ...(options.archiving ? {} : { archive_mode: "off" }),
     ...(options.major < 16 ? { promote_trigger_file: "" } : {}),
   };
+}
+
+function targetSetting(stop: RestorePlan["stop"]): Readonly<Record<string, string>> {
+  switch (stop.kind) {
+    case "end":
+      return {};
+    case "immediate":
+      return { recovery_target: "immediate" };
+    case "time":
+      return { recovery_target_time: postgresTime(stop.time) };
+    case "xid":
+      return { recovery_target_xid: String(stop.xid) };
+    case "lsn":
+      return { recovery_target_lsn: formatLsn(stop.lsn) };
+    case "name":
+      return { recovery_target_name: stop.name };
+  }
 }
 
 /** ISO 8601 as PostgreSQL reads it: `2026-11-20 14:01:00.5+00`. */
