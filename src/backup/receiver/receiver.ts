@@ -371,7 +371,7 @@ export class Receiver implements ReceivingEnd {
       case "continue":
         if (this.#intake !== null && this.#intake.timeline === at.timeline && this.#intake.resume())
           return this.#intake;
-        return this.#open(at.timeline, ownForks, segmentStartOf(at.lsn, this.#segmentBytes), at);
+        return this.#open(at.timeline, ownForks, this.#segmentOf(at), at);
       case "cross":
         return this.#cross(source, at, line, next);
     }
@@ -485,7 +485,7 @@ export class Receiver implements ReceivingEnd {
   ): Promise<boolean> {
     const { clock, log } = this.#parts;
     this.#missingSince ??= clock.now();
-    const before = this.position()?.lsn ?? null;
+    const before = this.#progress;
     let unreachable = 0;
     for (const other of this.#resetting ? [] : source.others()) {
       if (signal.aborted) return false;
@@ -496,7 +496,7 @@ export class Receiver implements ReceivingEnd {
         log("info", "receiver.other_node", { source: other.name, ...fault.report() });
         if (fault.code === "POSTGRES_UNREACHABLE" && refusalCode(thrown) === null) unreachable += 1;
       }
-      if ((this.position()?.lsn ?? null) !== before) return true;
+      if (this.#progress !== before) return true;
     }
     if (!isMissing) return false;
     const patient = unreachable > 0 && elapsedMs(this.#missingSince, clock.now()) < missingGraceMs;
@@ -555,6 +555,18 @@ export class Receiver implements ReceivingEnd {
       return;
     const next = { timeline: intake.timeline, from: intake.end, token: leader.token, source: target.name };
     await notes.change({ tokens: [...notes.notes.tokens, next].slice(-16) });
+  }
+
+  /** Everything that came, whole records or not; null = nothing. */
+  get #progress(): Lsn | null {
+    return this.#intake?.flushed ?? this.position()?.lsn ?? null;
+  }
+
+  /** Where the segment begins to go on in: the one before it may be whole, and hold the beginning of a record that is not. */
+  #segmentOf(at: LinePosition): Lsn {
+    const isOwn =
+      this.#intake !== null && this.#intake.timeline === at.timeline && this.#intake.sound.lsn === at.lsn;
+    return segmentStartOf(isOwn && this.#intake !== null ? this.#intake.flushed : at.lsn, this.#segmentBytes);
   }
 
   #intakeName(at: LinePosition): string {
