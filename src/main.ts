@@ -30,6 +30,11 @@ switch (command) {
     await runCliProcess(process.argv.slice(2));
     break;
   }
+  case "backup-job": {
+    const { backupJobMain } = await import("./main-backup-job.ts");
+    process.exitCode = await backupJobMain();
+    break;
+  }
   case "backup-receiver": {
     const { backupReceiverMain } = await import("./main-backup-receiver.ts");
     process.exitCode = await backupReceiverMain(process.argv.slice(3));

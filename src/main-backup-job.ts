@@ -1,0 +1,71 @@
+import { runBaseBackup } from "./backup/base/run-base.ts";
+import {
+  runJobProcess,
+  type JobChannel,
+  type JobContext,
+  type JobHandlers,
+} from "./backup/base/job-process.ts";
+import type { BackupSettings } from "./config/backup-config.ts";
+import { loadBackupSettings } from "./config/backup-file.ts";
+import { systemClock } from "./system/clock.ts";
+import { systemRandom } from "./system/random.ts";
+import { systemTimers } from "./system/timers.ts";
+import { Fault } from "./values/fault.ts";
+
+/** A daemon that is gone is noticed at once; what a job then still does has this long. */
+const orphanMs = 10_000;
+
+/** `pgherd backup-job`: a child of `pgherd backup serve`, one for each job. @returns the exit code */
+export async function backupJobMain(): Promise<number> {
+  if (process.send === undefined) {
+    process.stderr.write("pgherd backup-job is started by a backup server.\n");
+    return 2;
+  }
+  // The stop of the whole service goes to the daemon, which says when.
+  for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) process.on(signal, () => undefined);
+  process.on("disconnect", () => systemTimers.after(orphanMs, () => process.exit(1)));
+  try {
+    return await runJobProcess(parentChannel(), handlers);
+  } finally {
+    if (process.connected) process.disconnect();
+  }
+}
+
+const handlers: JobHandlers = {
+  base: async (options, context) => runBaseBackup(await partsOf(context), options),
+  verify: notThere,
+  drill: notThere,
+  collect: notThere,
+  copy: notThere,
+};
+
+function notThere(): Promise<never> {
+  return Promise.reject(new Fault("REQUEST_INVALID", "Jobs of this kind are not part of this version yet"));
+}
+
+async function partsOf(context: JobContext): Promise<
+  JobContext & {
+    readonly settings: BackupSettings;
+    readonly clock: typeof systemClock;
+    readonly timers: typeof systemTimers;
+    readonly random: typeof systemRandom;
+  }
+> {
+  const settings = await loadBackupSettings(context.config, process.env);
+  return { ...context, settings, clock: systemClock, timers: systemTimers, random: systemRandom };
+}
+
+function parentChannel(): JobChannel {
+  return {
+    send: (report) =>
+      new Promise((resolve) => {
+        if (!process.connected) resolve();
+        else process.send?.(report, () => resolve());
+      }),
+    onMessage: (listener) => void process.on("message", listener),
+    onClose: (listener) => {
+      process.on("disconnect", listener);
+      if (!process.connected) listener();
+    },
+  };
+}
