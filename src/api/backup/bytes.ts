@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { BackupService } from "../../backup/service.ts";
-import { isSegmentName, parseHistoryName } from "../../backup/wal/segment-name.ts";
+import { isArchivedBeside, isSegmentName, parseHistoryName } from "../../backup/wal/segment-name.ts";
 import { Fault } from "../../values/fault.ts";
 import { parseTimeline, parseToken, type FencingToken, type Timeline } from "../../values/names.ts";
 import { jsonReply, type ApiReply } from "../exchange.ts";
@@ -144,7 +144,7 @@ export function opensFor(cluster: string, key: string): boolean {
 
 function walName({ names }: BackupRequest): string {
   const name = names["name"] ?? "";
-  if (isSegmentName(name) || parseHistoryName(name) !== null) return name;
+  if (isSegmentName(name) || parseHistoryName(name) !== null || isArchivedBeside(name)) return name;
   throw new Fault("REQUEST_INVALID", `${JSON.stringify(name.slice(0, 64))} is no name of a WAL file`);
 }
 
