@@ -9,8 +9,8 @@ import { GuardClient } from "./agent/guard-client.ts";
 import { Guards } from "./agent/guards.ts";
 import type { SupervisorMessage } from "./agent/supervisor.ts";
 import { guardSocket, supervisorSocket } from "./config/node-config.ts";
-import { createArchive } from "./api/archive.ts";
 import { createPeers } from "./api/peers.ts";
+import { AgentArchive } from "./backup/member/agent-archive.ts";
 import { Watchdog } from "./agent/watchdog.ts";
 import { startApi } from "./api/server.ts";
 import { parseClusterSettings } from "./config/cluster-settings.ts";
@@ -96,11 +96,16 @@ async function runAgent(file: string): Promise<number> {
         token: () => known.daemon?.secrets.current()?.apiToken ?? null,
         authorities: () => authoritiesOf(config),
       }),
-      archive: createArchive({
+      archive: new AgentArchive({
         cluster: config.cluster,
-        timers: systemTimers,
+        node: config.node,
+        dataDir: config.dataDir,
+        stateDir: config.stateDir,
         token: () => known.daemon?.secrets.current()?.apiToken ?? null,
-        authorities: () => authoritiesOf(config),
+        caFile: config.api.tls?.clientCaFile ?? config.api.tls?.certFile ?? null,
+        clock: systemClock,
+        timers: systemTimers,
+        log,
       }),
       supervisorPid: supervisorPid(),
       reloadConfig: () => loadNodeConfig(file, process.env),

@@ -5,7 +5,6 @@ import { historyFileName, parseHistory } from "../postgres/timelines.ts";
 import { Fault } from "../values/fault.ts";
 import { formatLsn, maxLsn, type Lsn } from "../values/lsn.ts";
 import type { Timeline } from "../values/names.ts";
-import type { AgentContext } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
 
 type TakeWal = Extract<Action, { kind: "take-wal" }>;
@@ -113,14 +112,4 @@ function segmentName(timeline: Timeline, number: bigint, segmentBytes: bigint): 
   const perLog = 0x1_0000_0000n / segmentBytes;
   const part = (value: bigint): string => value.toString(16).toUpperCase().padStart(8, "0");
   return part(BigInt(timeline)) + part(number / perLog) + part(number % perLog);
-}
-
-/** The receivers whose backup server may have WAL, those heard lately first. */
-export function archives(context: AgentContext): ReceiverRecord[] {
-  const { mirror, clock } = context;
-  const now = clock.now();
-  return [...(mirror.state?.receivers.values() ?? [])]
-    .map(({ value }) => value)
-    .filter((receiver) => receiver.apiUrl !== null)
-    .sort((a, b) => mirror.receiverHeardMs(a.name, now) - mirror.receiverHeardMs(b.name, now));
 }

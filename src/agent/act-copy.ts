@@ -4,6 +4,7 @@ import type { NodeName } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
+import { saveOwnWal } from "./local-archive.ts";
 import { upstreamAddress } from "./observe.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 import { beginStandby, settle } from "./act-postgres.ts";
@@ -50,6 +51,7 @@ export async function copyFrom({ context, signal, step }: Execution, sourceName:
   const { instance, notebook, journal, settings, clock } = context;
   const source = upstreamAddress(context, sourceName);
   if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${sourceName}.`);
+  if ((await instance.inspect()).kind === "stopped") await saveOwnWal(context, step);
   const started = clock.now();
   journal.event("clone_started", true, `copying from ${sourceName}`, { source: sourceName });
   step("copying");

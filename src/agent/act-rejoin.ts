@@ -6,6 +6,7 @@ import { type NodeName, type Timeline } from "../values/names.ts";
 import type { AgentContext } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
 import { provenToken } from "./lineage.ts";
+import { saveOwnWal } from "./local-archive.ts";
 import { upstreamAddress } from "./observe.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 import { beginStandby, reserve } from "./act-postgres.ts";
@@ -115,6 +116,7 @@ async function carryOut(execution: Execution, leader: NodeName, found: RejoinPla
       if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${leader}.`);
       // From here on the leader keeps the WAL that the rewound node will ask for.
       await reserve(context, leader, source);
+      await saveOwnWal(context, step);
       try {
         const outcome = await instance.rewind(source, found.fork, signal);
         journal.event("rewind_done", true, `rewound to ${leader}: ${found.why}`, {

@@ -1,30 +1,45 @@
 import type { ReceiverRecord } from "../cluster/records.ts";
-import type { FencingToken, NodeName } from "../values/names.ts";
+import type { FencingToken } from "../values/names.ts";
 
 /** WAL that backup servers keep, as an agent reaches it: through the receiver's record, by the backup server's API. */
 export interface ArchivePort {
+  /** What PostgreSQL runs while the spool is served; null = nothing serves one. */
+  readonly commands: { readonly restore: string; readonly archive: string } | null;
   /**
    * A segment or history file, also one that was received only in part (zeros behind its end); null = it is not there.
-   * @throws Fault API_UNREACHABLE when the backup server does not answer: that is not "not there"
+   * @throws Fault BACKUP_STORE_UNREACHABLE when the backup server does not answer: that is not "not there"
    */
   fetch(receiver: ReceiverRecord, name: string, signal: AbortSignal): Promise<Buffer | null>;
-  /**
-   * Hands a whole segment or a history file over for keeping; one that is there already is success.
-   * @throws Fault API_UNREACHABLE, BACKUP_WAL_*, BACKUP_STORE_*
-   */
-  store(receiver: ReceiverRecord, file: ArchivedFile, signal: AbortSignal): Promise<void>;
+  /** Brings all WAL of the local PostgreSQL there. @throws Fault BACKUP_STORE_*, BACKUP_WAL_* */
+  save(receiver: ReceiverRecord): Promise<SavedWal>;
+  /** Begins or ends (null) to serve restore_command and archive_command; returns at once, and may be repeated. */
+  serve(wish: SpoolWish | null): void;
+  close(): Promise<void>;
 }
 
-export interface ArchivedFile {
-  readonly name: string;
-  readonly bytes: Buffer;
-  /** Of the leader that wrote it; null = not known. */
+export interface SavedWal {
+  /** Files that were not there before. */
+  readonly stored: number;
+  /** Those of a branch that the cluster has left: kept aside there. */
+  readonly aside: number;
+}
+
+export interface SpoolWish {
+  /** The receiver whose backup server is asked; null = none is known. */
+  readonly receiver: ReceiverRecord | null;
+  /** archive_command too. */
+  readonly push: boolean;
+  /** How much unarchived WAL is kept before a gap is accepted. */
+  readonly budgetBytes: number;
+  /** Of the lease this node holds; null = it does not lead. */
   readonly token: FencingToken | null;
-  readonly node: NodeName;
 }
 
-/** An agent without any: what the simulator has where no receiver is modelled. */
+/** An agent without any: what the simulator has. */
 export const noArchive: ArchivePort = {
+  commands: null,
   fetch: () => Promise.resolve(null),
-  store: () => Promise.resolve(),
+  save: () => Promise.resolve({ stored: 0, aside: 0 }),
+  serve: () => undefined,
+  close: () => Promise.resolve(),
 };

@@ -201,6 +201,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       failsafe.close();
       mirror.close();
       disk.close();
+      await context.archive.close();
       if (postgres === "keep") instance.detach();
       guard.close(dead);
       await journal.flush();

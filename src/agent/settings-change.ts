@@ -3,6 +3,7 @@ import { formatProblems } from "../config/problem.ts";
 import { applyPatch, replaceSettings } from "../config/settings-change.ts";
 import type { DurabilityPolicy } from "../cluster/durability.ts";
 import { durabilityProblems } from "../cluster/durability-check.ts";
+import { receiversOf } from "../cluster/receivers.ts";
 import { awayAfterMs, fitsStop, heldForMs, renewalMs, stopBudgetMs } from "../cluster/policy.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import { keys } from "../dcs/layout.ts";
@@ -66,7 +67,10 @@ function checkDurability(state: ClusterState, before: StoredSettings, after: Sto
   const nodes = [...state.nodes.values()].map(({ value }) => value);
   const problems = durabilityProblems(durability, {
     leader: state.lease.value?.holder ?? null,
-    nodes: nodes.map(({ name, tags }) => ({ name, counts: mayCount(tags) })),
+    nodes: [
+      ...nodes.map(({ name, tags }) => ({ name, counts: mayCount(tags) })),
+      ...receiversOf(state).map(({ name, synchronous }) => ({ name, counts: synchronous })),
+    ],
   });
   if (problems.length === 0) return;
   throw new Fault("CONFIG_INVALID", "The nodes of this cluster cannot keep these durability settings.", {

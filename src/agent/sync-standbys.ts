@@ -20,7 +20,7 @@ const stallMs = 350;
 const stallLimitMs = 5000;
 const pulseMs = 250;
 /** How long commits wait for a WAL receiver that is gone or stands still: one that was ended is back by then. */
-const receiverBackMs = 1000;
+const receiverBackMs = 1400;
 
 const nobody = { receivers: new Map<NodeName, never>(), nodes: new Map<NodeName, never>() };
 
@@ -141,7 +141,7 @@ export class SyncStandbys {
     return standbys;
   }
 
-  /** There is no agent to ask: a receiver that is gone, or makes no progress while commits wait, is given up after a second. */
+  /** There is no agent to ask: a receiver that is gone, or makes no progress while commits wait, is given up soon. */
   #receiverCounts(seen: Seen | null, expected: boolean, state: SynchronousState, now: Instant): boolean {
     if (seen === null) return expected && elapsedMs(this.#tokenSince, now) < firstConnectMs;
     const cutOff = seen.cutOffAt !== null && elapsedMs(seen.cutOffAt, now) < firstConnectMs;

@@ -5,6 +5,7 @@ import { elapsedMs, type Instant } from "../values/time.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import { encodePatroniHistory, keys } from "../dcs/layout.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
+import { tendSpool } from "./local-archive.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 import { ReceiverSlots } from "./receiver-slots.ts";
 import { openStaleGate } from "./router-gate.ts";
@@ -36,6 +37,7 @@ export class Upkeep {
 
   /** Begins the upkeep that is due; returns at once. */
   tend(facts: PostgresFacts): void {
+    tendSpool(this.#context);
     if (
       this.#running ||
       facts.kind !== "running" ||

@@ -5,7 +5,7 @@ import type { DurabilityPolicy } from "./durability.ts";
 export interface DurabilityNodes {
   /** The holder of the lease; null = none. It is no standby of its own. */
   readonly leader: NodeName | null;
-  /** `counts`: the tags let the node count for durability. */
+  /** WAL receivers too. `counts`: the tags let the node count for durability; the receiver may be waited for. */
   readonly nodes: readonly { readonly name: NodeName; readonly counts: boolean }[];
 }
 

@@ -63,6 +63,24 @@ const postgresql = z.strictObject({
     .default(null),
 });
 
+const backup = z.strictObject({
+  restore: flag({
+    description:
+      "Standbys fetch WAL that the leader has not any more from the archive (restore_command). One of the node file or of postgresql.restore_command wins.",
+  }).default(false),
+  push: flag({
+    description:
+      "Every node also brings finished WAL segments to the archive (archive_mode always; needs a restart of PostgreSQL).",
+  }).default(false),
+  push_budget: size(
+    {
+      description:
+        "How much finished WAL that the archive does not take a node keeps; beyond it the archive gets a gap, and PostgreSQL goes on.",
+    },
+    { min: "64MB", max: "10TB" },
+  ).prefault("8GB"),
+});
+
 const lag = { min: "0B", max: "1TB" };
 
 const settings = z.strictObject({
@@ -189,6 +207,7 @@ const settings = z.strictObject({
     },
     { min: "64MB", max: "10TB" },
   ).prefault("8GB"),
+  backup: backup.meta({ description: "What the nodes do with the archive of a backup server." }).prefault({}),
   reclone: reclone.meta({ description: "Bounds of repeated copies of one node." }).prefault({}),
   rewind: flag({
     description: "Whether pg_rewind may bring a diverged node back; false = it is copied anew.",

@@ -14,6 +14,14 @@ export interface ClusterSettings extends Policy {
   readonly diskReserveBytes: number;
   /** How much WAL is kept for a WAL receiver that is away. */
   readonly archiveSlotBytes: number;
+  /** What the nodes do with the archive of a backup server. */
+  readonly backup: {
+    /** Standbys fetch WAL from there. */
+    readonly restore: boolean;
+    /** Finished segments are brought there. */
+    readonly push: boolean;
+    readonly pushBudgetBytes: number;
+  };
   /** How many finished timelines the cluster's history keeps. */
   readonly historyLimit: number;
   /** How long a switchover waits for the transactions that routers hold to end. */
@@ -128,6 +136,11 @@ function settingsOf(document: StoredSettings): ClusterSettings {
     postgresStallLimitMs: valid.postgres_stall_limit,
     diskReserveBytes: valid.disk_reserve,
     archiveSlotBytes: valid.archive_slot_budget,
+    backup: {
+      restore: valid.backup.restore,
+      push: valid.backup.push,
+      pushBudgetBytes: valid.backup.push_budget,
+    },
     memberSlotsTtlMs: valid.member_slots_ttl,
     rewind: valid.rewind,
     reclone: {
