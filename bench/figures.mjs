@@ -100,7 +100,8 @@ function judge(each, row, rows) {
   });
   if (each.by === undefined) {
     const value = each.worst === undefined ? row.median : row.most;
-    return verdict(figureText(value, row.unit), value <= (each.worst ?? each.most));
+    const met = each.least === undefined ? value <= (each.worst ?? each.most) : value >= each.least;
+    return verdict(figureText(value, row.unit), met);
   }
   const other = rows.find(
     (found) => found.case === row.case && found.figure === row.figure && found.system === each.by,

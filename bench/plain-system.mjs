@@ -12,11 +12,11 @@ const placeBound =
   /file$|_directory$|_directories$|^port$|^listen_|^primary_|^cluster_name$|^restore_command$|^synchronous_standby_names$|^log|^recovery_|^restart_after_crash$|^hot_standby$|^data_|^config_|^promote_/;
 
 /**
- * Starts a primary and two standbys with the settings of a running server.
- * @param {{dir: string, like: pg.ClientConfig, signal: AbortSignal}} given
+ * Starts a primary and its standbys with the settings of a running server.
+ * @param {{dir: string, like: pg.ClientConfig, signal: AbortSignal, standbys?: number}} given
  */
-export async function startPlain({ dir, like, signal }) {
-  say("plain PostgreSQL: starting a primary and two standbys");
+export async function startPlain({ dir, like, signal, standbys = 2 }) {
+  say(`plain PostgreSQL: starting a primary and ${standbys} standbys`);
   const settings = await settingsOf(like);
   const asRoot = process.getuid() === 0;
   const [uid, gid] = asRoot ? await postgresIds() : [null, null];
@@ -53,12 +53,12 @@ export async function startPlain({ dir, like, signal }) {
       nodes.map((node) => run("pg_ctl", "-D", node.dir, "-m", "immediate", "stop").catch(() => undefined)),
     );
   try {
-    const ports = await freePorts(3);
+    const ports = await freePorts(1 + standbys);
     const primary = { name: "p1", dir: join(base, "p1"), port: ports[0] };
     nodes.push(primary);
     await run("initdb", "-D", primary.dir, "-U", "postgres", "-A", "trust", "-k");
     await start(primary);
-    for (const [index, name] of ["p2", "p3"].entries()) {
+    for (const [index, name] of ["p2", "p3"].slice(0, standbys).entries()) {
       const node = { name, dir: join(base, name), port: ports[index + 1] };
       const conninfo = `host=127.0.0.1 port=${primary.port} user=postgres`;
       await run("pg_basebackup", "-D", node.dir, "-d", conninfo, "-c", "fast");
