@@ -29,14 +29,18 @@ const settings: PostgresSettings = {
 
 async function primary(name: string): Promise<TestPostgres> {
   const server = await set.primary(name, settings);
-  ends.push(async () => void (await server.instance.kill().catch(() => undefined)));
+  ends.push(async () => {
+    await server.instance.kill().catch(() => undefined);
+  });
   await server.sql("create table ledger (n int primary key, text text)");
   return server;
 }
 
 async function standby(name: string, of: TestPostgres): Promise<TestPostgres> {
   const server = await set.standby(name, of, settings);
-  ends.push(async () => void (await server.instance.kill().catch(() => undefined)));
+  ends.push(async () => {
+    await server.instance.kill().catch(() => undefined);
+  });
   return server;
 }
 
@@ -327,7 +331,12 @@ describe("a new primary", () => {
       });
     await a.instance.kill();
     await b.instance.promote(2 as Timeline, settings, 20_000);
+    await c.instance.follow(b.asUpstream("c3"), settings);
     await write(b, 12);
+    await waitFor(async () => ((await c.facts()).replayedLsn ?? 0n) >= (await flushed(b)), {
+      timeoutMs: 60_000,
+      what: "c follows b",
+    });
     await b.sql("checkpoint");
     await b.sql("checkpoint");
     for (const relay of relays.slice(1)) await relay.set("open");
