@@ -195,7 +195,8 @@ export class SpoolPusher {
       this.#refused.delete(name);
     } catch (thrown) {
       const fault = toFault(thrown);
-      const isOfFile = fault.code.startsWith("BACKUP_WAL_") && fault.code !== "BACKUP_WAL_HISTORY_MISSING";
+      const isOfFile =
+        /^(BACKUP_WAL|REQUEST)_/.test(fault.code) && fault.code !== "BACKUP_WAL_HISTORY_MISSING";
       if (!isOfFile) throw fault;
       this.#problem = fault.report();
       this.#refused.set(name, instantAfter(clock.now(), refusedMs));

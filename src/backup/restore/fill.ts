@@ -1,3 +1,5 @@
+import { holdUse } from "../catalogue/uses.ts";
+import { systemRandom } from "../../system/random.ts";
 import { mkdir, statfs, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { removeDurably } from "../../postgres/durable-file.ts";
@@ -91,6 +93,33 @@ export interface Filled extends Copied {
  * @throws Fault BACKUP_DAMAGED, BACKUP_STORE_*, BACKUP_WAL_UNKNOWN, DISK_*
  */
 export async function fill(
+  source: RestoreSource,
+  plan: RestorePlan,
+  place: Place,
+  options: FillOptions,
+): Promise<Filled> {
+  const { backup } = plan;
+  // What is being read is not deleted meanwhile; a repository that can only be read cannot be told so.
+  const use = await holdUse(
+    {
+      repository: source.repository,
+      cluster: backup.cluster,
+      clock: options.clock,
+      timers: options.timers,
+      random: systemRandom,
+      log: () => undefined,
+    },
+    { backup: backup.id, timeline: backup.timeline, fromLsn: backup.startLsn },
+    `restore to ${options.dir}`,
+  ).catch(() => null);
+  try {
+    return await fillHeld(source, plan, place, options);
+  } finally {
+    await use?.release();
+  }
+}
+
+async function fillHeld(
   source: RestoreSource,
   plan: RestorePlan,
   place: Place,

@@ -20,7 +20,7 @@ import type { ArchiveOptions } from "./open-archive.ts";
 import { pruneWal } from "./prune.ts";
 import { readSegment } from "./read-segment.ts";
 import { checkSegment } from "./segment-check.ts";
-import { isSegmentName, segmentStart, timelineDigits } from "./segment-name.ts";
+import { isArchivedBeside, isSegmentName, segmentStart, timelineDigits } from "./segment-name.ts";
 import { packSegment, unpackSegment, type SegmentNote } from "./segment-object.ts";
 import { fenceJson, gapJson, orphanJson, parseFence } from "./small-records.ts";
 
@@ -52,7 +52,8 @@ export class RepositoryArchive implements WalArchive {
 
   store(segment: SegmentToStore): Promise<"stored" | "identical" | "conflict"> {
     const { name } = segment;
-    if (isSegmentName(name) || !isOtherName(name)) return this.#oneAtATime(name, () => this.#store(segment));
+    if (isSegmentName(name) || !isArchivedBeside(name))
+      return this.#oneAtATime(name, () => this.#store(segment));
     return this.#oneAtATime(name.slice(0, 24), () => this.#storeOther(segment));
   }
 
@@ -385,10 +386,6 @@ export class RepositoryArchive implements WalArchive {
       if (this.#storing.get(name) === mine) this.#storing.delete(name);
     }
   }
-}
-
-function isOtherName(name: string): boolean {
-  return /^[0-9A-F]{24}\.(partial|[0-9A-F]{8}\.backup)$/.test(name);
 }
 
 const nothing = (): Promise<null> => Promise.resolve(null);

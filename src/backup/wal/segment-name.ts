@@ -33,6 +33,11 @@ export function isSegmentName(name: string): boolean {
   return /^[0-9A-F]{24}$/.test(name);
 }
 
+/** Whether archive_command is given this name beside segments and histories: a timeline's last segment, a backup's label. */
+export function isArchivedBeside(name: string): boolean {
+  return /^[0-9A-F]{24}\.(partial|[0-9A-F]{8}\.backup)$/.test(name);
+}
+
 /** The number of the segment that holds a position. */
 export function segmentNumberAt(lsn: Lsn, segmentBytes: number): bigint {
   return lsn / BigInt(segmentBytes);
