@@ -50,7 +50,7 @@ export async function locateTarget(
       return moment(world, coverage, request.inclusive ? micros : micros - 1n, source);
     }
     case "lsn":
-      return { kind: "lsn", record: await recordAt(world, coverage, target.lsn, source) };
+      return position(world, coverage, target.lsn, source);
     case "xid":
       return {
         kind: "xid",
@@ -152,6 +152,20 @@ function endsBefore({ commits }: SegmentRecord, upTo: bigint): boolean {
   const micros = microsOf(commits.last);
   // Its time was rounded down to a millisecond.
   return micros !== null && micros + 999n <= upTo;
+}
+
+async function position(
+  world: World,
+  coverage: Coverage,
+  at: Lsn,
+  source: SegmentSource,
+): Promise<LocatedTarget> {
+  const record = await recordAt(world, coverage, at, source);
+  return {
+    kind: "lsn",
+    record,
+    last: await lastBefore(world, coverage, runsOf(world, coverage), record, source),
+  };
 }
 
 /** The first record of the line that begins at a position or after it; null = none does. */

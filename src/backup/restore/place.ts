@@ -42,8 +42,7 @@ export function placeOf(situation: Situation, located: LocatedTarget): Place | r
   const { target, inclusive } = situation.request;
   if (target.kind === "latest" && located.kind === "latest") return latest(situation, end, located.last);
   if (target.kind === "time" && located.kind === "time") return moment(situation, end, target.time, located);
-  if (target.kind === "lsn" && located.kind === "lsn")
-    return position(situation, end, target.lsn, located.record);
+  if (target.kind === "lsn" && located.kind === "lsn") return position(situation, end, target.lsn, located);
   if (target.kind === "xid" && located.kind === "xid")
     return record(situation, located.found, inclusive, {
       kind: "xid",
@@ -92,18 +91,19 @@ function position(
   situation: Situation,
   end: Lsn,
   lsn: Lsn,
-  found: FoundRecord | null,
+  { record: found, last }: Extract<LocatedTarget, { kind: "lsn" }>,
 ): Place | refusal.Refusal {
   if (lsn > end) return refusal.beyondEnd(situation, end);
   // No record begins there or after it: all there is.
-  if (found === null) return wholeArchive(situation, end, null);
+  if (found === null) return wholeArchive(situation, end, last);
   const { inclusive } = situation.request;
   return {
     stop: { kind: "lsn", lsn, inclusive },
     consistentBy: inclusive ? found.endLsn : found.lsn,
     walTo: found.endLsn,
     timeline: found.timeline,
-    lastTransaction: null,
+    // The record itself may be a transaction's end.
+    lastTransaction: inclusive ? null : last,
     moment: null,
   };
 }

@@ -437,7 +437,7 @@ function locate(world: World, known: readonly Block[], request: RestoreRequest):
     }
     case "lsn": {
       const record = known.find((block) => lsn(block.index) >= target.lsn);
-      return { kind: "lsn", record: record === undefined ? null : found(world, record) };
+      return { kind: "lsn", record: record === undefined ? null : found(world, record), last: null };
     }
     case "xid": {
       const record = known.find((block) => block.timeline * 1000 + block.index === target.xid);

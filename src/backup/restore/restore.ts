@@ -71,6 +71,11 @@ export async function restore(
     ...options,
     binDir,
     recovery: { action: "promote", archiving: options.archiving },
+  }).catch((thrown: unknown) => {
+    if (!options.signal.aborted) throw thrown;
+    throw new Fault("BACKUP_CANCELLED", `The restore to ${options.dir} was called off`, {
+      hint: "The same command goes on with what is there.",
+    });
   });
   const copyMs = elapsedMs(began, options.clock.now());
   await completeConfiguration(options.dir);

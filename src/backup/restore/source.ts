@@ -73,7 +73,7 @@ function nowhere({ target }: RestoreRequest): LocatedTarget {
     case "time":
       return { kind: "time", last: null, next: null };
     case "lsn":
-      return { kind: "lsn", record: null };
+      return { kind: "lsn", record: null, last: null };
     case "xid":
     case "name":
       return { kind: target.kind, found: [] };

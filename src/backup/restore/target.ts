@@ -53,8 +53,13 @@ export type LocatedTarget =
       /** The first one on the line that does not; null = none is known. */
       readonly next: FoundRecord | null;
     }
-  /** The first record of the line that begins at the position or after it; null = none is known. */
-  | { readonly kind: "lsn"; readonly record: FoundRecord | null }
+  | {
+      readonly kind: "lsn";
+      /** The first record of the line that begins at the position or after it; null = none is known. */
+      readonly record: FoundRecord | null;
+      /** The last transaction of the line that ended before that record; null = none is known. */
+      readonly last: FoundRecord | null;
+    }
   /** Every one of that number or name, on whatever timeline, in the order of their positions. */
   | { readonly kind: "xid" | "name"; readonly found: readonly FoundRecord[] };
 
