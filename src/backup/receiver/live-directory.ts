@@ -25,7 +25,8 @@ export function liveDirectory(settings: BackupSettings, cluster: string): string
 
 /** What was received of a segment, whole or with zeros behind it; also while a receiver writes it. null = nothing. */
 export async function readLive(directory: string, name: string): Promise<Buffer | null> {
-  for (const file of [name, name + partialEnding]) {
+  // It may become whole between two looks.
+  for (const file of [name, name + partialEnding, name]) {
     try {
       return await readFile(join(directory, file));
     } catch (thrown) {
