@@ -29,9 +29,12 @@ export interface LeaseRecord {
   readonly expiresAt: string;
 }
 
-/** Reading and writing of objects, as a repository does it. */
-export interface LeaseObjects {
+interface LeaseReader {
   read(key: string): Promise<Buffer | null>;
+}
+
+/** Writing of objects, as a repository does it. */
+export interface LeaseObjects {
   write(key: string, data: Uint8Array): Promise<unknown>;
   delete(key: string): Promise<void>;
 }
@@ -44,6 +47,11 @@ export interface LeaseTime {
 /** Below this prefix, leases; each has a second object with the packs of its parent. */
 export const leasePrefix = "leases/";
 const packsSuffix = ".packs";
+
+/** The objects of a lease. */
+export function leaseKeys(id: string): readonly [lease: string, packs: string] {
+  return [leasePrefix + id, leasePrefix + id + packsSuffix];
+}
 
 /** Keeps what a snapshot stores, and what its parent needs, from being collected until it is finished. */
 export class Lease {
@@ -138,14 +146,14 @@ export function leaseOfKey(key: string): string | null {
 }
 
 /** A lease as others see it; null = gone. @throws Fault BACKUP_DAMAGED */
-export async function readLease(objects: LeaseObjects, id: string): Promise<LeaseRecord | null> {
+export async function readLease(objects: LeaseReader, id: string): Promise<LeaseRecord | null> {
   const data = await objects.read(leasePrefix + id);
   if (data === null) return null;
   return { id, ...parsed(leasePrefix + id, () => leaseSchema.parse(JSON.parse(data.toString()))) };
 }
 
 /** The packs a lease keeps for its parent; empty when it has none. @throws Fault BACKUP_DAMAGED */
-export async function readKeptPacks(objects: LeaseObjects, id: string): Promise<PackId[]> {
+export async function readKeptPacks(objects: LeaseReader, id: string): Promise<PackId[]> {
   const key = leasePrefix + id + packsSuffix;
   const data = await objects.read(key);
   if (data === null) return [];

@@ -4,6 +4,7 @@ import type { Timers } from "../../system/timers.ts";
 import { Fault } from "../../values/fault.ts";
 import { defaultCodec } from "./codec.ts";
 import type { Codec } from "./codec.ts";
+import { collect } from "./collect.ts";
 import { DirectoryStore } from "./directory-store.ts";
 import { unwrap, wrap } from "./envelope.ts";
 import { createIdentity, readIdentity, unlock } from "./identity.ts";
@@ -93,7 +94,6 @@ export class StoredRepository implements Repository {
   async beginSnapshot({ key, parent }: SnapshotOptions): Promise<SnapshotWriter> {
     const id = randomBytes(8).toString("hex");
     const objects = {
-      read: (name: string) => this.read(name),
       write: (name: string, data: Uint8Array) => this.write(name, data),
       delete: (name: string) => this.store.delete(name),
     };
@@ -154,8 +154,8 @@ export class StoredRepository implements Repository {
     return hashes;
   }
 
-  collect(): Promise<CollectReport> {
-    return Promise.reject(new Fault("INTERNAL", "not there yet"));
+  collect(options: { readonly dryRun: boolean; readonly signal: AbortSignal }): Promise<CollectReport> {
+    return collect(this, { ...options, codec: this.#codec, clock: this.#options.clock });
   }
 
   close(): Promise<void> {

@@ -61,6 +61,11 @@ export function rootKey(key: string): string {
   return `${key}/snapshot`;
 }
 
+/** The key of the snapshot that an object is the root of; null = it is none. */
+export function rootOfKey(key: string): string | null {
+  return key.startsWith("clusters/") && key.endsWith("/snapshot") ? key.slice(0, -"/snapshot".length) : null;
+}
+
 export function encodeRoot(root: SnapshotRoot): Buffer {
   const index = new Map(root.packs.map(({ pack }, at) => [pack, at]));
   const stored: z.input<typeof rootSchema> = {

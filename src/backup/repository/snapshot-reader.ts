@@ -2,6 +2,7 @@ import { Fault } from "../../values/fault.ts";
 import { ExtractPlan } from "./extract-plan.ts";
 import type { PlannedCopy } from "./extract-plan.ts";
 import type { FileEntry } from "./file-table.ts";
+import { missingPack } from "./map-reader.ts";
 import type { MapReader } from "./map-reader.ts";
 import { packKey, pageBytes, pagesPerFrame } from "./page.ts";
 import type { PackId } from "./page.ts";
@@ -21,6 +22,8 @@ import { Slots } from "./slots.ts";
 
 /** Frames opened at once: what a restore has in memory besides the packs it reads. */
 const framesAtOnce = 6;
+/** Frames kept while a file is read in order. */
+const framesKept = 12;
 const zeros = Buffer.alloc(128 * pageBytes);
 
 /** Reads the content of one backup. */
@@ -29,6 +32,7 @@ export class RepositorySnapshotReader implements SnapshotReader {
   readonly #maps: MapReader;
   readonly #pages: PageReader;
   readonly #packs = new Map<string, PackId>();
+  readonly #frames = new Map<string, Buffer>();
 
   constructor(root: SnapshotRoot, maps: MapReader, pages: PageReader) {
     this.#root = root;
@@ -97,7 +101,11 @@ export class RepositorySnapshotReader implements SnapshotReader {
   }
 
   async *readFile(path: string): AsyncIterable<Buffer> {
-    const entry = await this.#find(path);
+    yield* this.readEntry(await this.#find(path));
+  }
+
+  /** The same for a file whose map is known. */
+  async *readEntry(entry: FileEntry): AsyncIterable<Buffer> {
     let left = entry.file.bytes;
     for await (const list of this.pageLists(entry))
       for (const run of list.runs)
@@ -127,15 +135,29 @@ export class RepositorySnapshotReader implements SnapshotReader {
         yield zeros.subarray(0, Math.min(left, pagesPerFrame) * pageBytes);
       return;
     }
-    const first = Math.floor(position / pagesPerFrame);
     const last = Math.floor((position + count - 1) / pagesPerFrame);
-    const wanted = Array.from({ length: last - first + 1 }, (_, index) => first + index);
-    for await (const frame of this.#pages.frames(pack, wanted)) {
-      const base = frame.number * pagesPerFrame;
+    for (let frame = Math.floor(position / pagesPerFrame); frame <= last; frame++) {
+      const base = frame * pagesPerFrame;
       const from = Math.max(position, base) - base;
       const to = Math.min(position + count, base + pagesPerFrame) - base;
-      yield (await frame.open()).subarray(from * pageBytes, to * pageBytes);
+      yield (await this.#frame(pack, frame)).subarray(from * pageBytes, to * pageBytes);
     }
+  }
+
+  /** A frame; runs of one file often come from the same ones. */
+  async #frame(pack: PackId, number: number): Promise<Buffer> {
+    const name = `${packKey(pack)}/${number}`;
+    let data = this.#frames.get(name);
+    this.#frames.delete(name);
+    if (data === undefined)
+      for await (const frame of this.#pages.frames(pack, [number])) data = await frame.open();
+    if (data === undefined) throw missingPack(pack);
+    this.#frames.set(name, data);
+    for (const oldest of this.#frames.keys()) {
+      if (this.#frames.size <= framesKept) break;
+      this.#frames.delete(oldest);
+    }
+    return data;
   }
 
   async #run(plan: ExtractPlan, options: ExtractOptions): Promise<void> {

@@ -202,7 +202,9 @@ describe("a snapshot", () => {
             );
           const again = await openRepository(new DirectoryStore(place), options);
           for (const [index, content] of contents.entries())
-            expect((await restore(again, `clusters/a/backups/${index}/content`)).content).toSatisfy(sameAs(content));
+            expect((await restore(again, `clusters/a/backups/${index}/content`)).content).toSatisfy(
+              sameAs(content),
+            );
         },
       ),
       { numRuns: 30 },
