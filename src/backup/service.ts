@@ -80,6 +80,8 @@ export interface ClusterBackups {
   /** WAL that archive_command brought. @throws Fault BACKUP_WAL_*, BACKUP_STORE_* */
   storeWal(segment: SegmentToStore): Promise<"stored" | "identical" | "conflict">;
   storeHistory(timeline: Timeline, text: string, token: FencingToken | null): Promise<void>;
+  /** WAL that a server gave up before it could bring it: a base backup follows. @throws Fault BACKUP_STORE_* */
+  recordGap(gap: GapRecord): Promise<void>;
 }
 
 /** A backup with what is known of it besides its record. */

@@ -53,6 +53,7 @@ export async function openDirectReader(
     start: noServer,
     schedules: () => [],
     freeBytes: () => null,
+    onGap: () => undefined,
     damage: () => [],
     ...ports,
     log,

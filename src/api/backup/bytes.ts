@@ -3,7 +3,8 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { BackupService } from "../../backup/service.ts";
 import { isArchivedBeside, isSegmentName, parseHistoryName } from "../../backup/wal/segment-name.ts";
-import { Fault } from "../../values/fault.ts";
+import { parseGap } from "../../backup/wal/small-records.ts";
+import { Fault, toFault } from "../../values/fault.ts";
 import { parseTimeline, parseToken, type FencingToken, type Timeline } from "../../values/names.ts";
 import { jsonReply, type ApiReply } from "../exchange.ts";
 import { clusterIn, type BackupRequest, type BackupRoute } from "./route.ts";
@@ -12,6 +13,7 @@ import { clusterIn, type BackupRequest, type BackupRoute } from "./route.ts";
 const mostSegmentBytes = 1 << 30;
 /** A history file has a line for each timeline. */
 const mostHistoryBytes = 1 << 20;
+const mostGapBytes = 4_096;
 /** One answer carries at most so much of an object: packs are smaller. */
 const mostObjectBytes = 256 << 20;
 
@@ -56,6 +58,20 @@ async function storeWal(asked: BackupRequest): Promise<ApiReply> {
   const source = `pushed by ${typeof given === "string" ? given.slice(0, 100) : asked.request.remote.address}`;
   const bytes = await bodyOf(asked.incoming, mostSegmentBytes);
   return jsonReply(200, { outcome: await cluster.storeWal({ name, bytes, token, source }) });
+}
+
+async function recordGap(asked: BackupRequest): Promise<ApiReply> {
+  const cluster = clusterIn(asked);
+  const bytes = await bodyOf(asked.incoming, mostGapBytes);
+  try {
+    const gap = parseGap(bytes, "the gap");
+    await cluster.recordGap(gap);
+  } catch (thrown) {
+    const fault = toFault(thrown);
+    if (fault.code !== "BACKUP_DAMAGED") throw fault;
+    throw new Fault("REQUEST_INVALID", "The gap cannot be understood");
+  }
+  return jsonReply(200, {});
 }
 
 async function readObject({ service, request, names, incoming }: BackupRequest): Promise<ApiReply> {
@@ -120,6 +136,13 @@ export const byteRoutes: readonly BackupRoute[] = [
     summary: "Stores a segment or history file that archive_command brings; x-pgherd-token, x-pgherd-source",
     guarded: true,
     handle: storeWal,
+  },
+  {
+    method: "POST",
+    path: "/v1/clusters/{cluster}/wal/gaps",
+    summary: "Records WAL that a server gave up before the archive had it; a base backup follows",
+    guarded: true,
+    handle: recordGap,
   },
   {
     method: "GET",

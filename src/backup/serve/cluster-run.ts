@@ -68,6 +68,7 @@ export class ClusterRun {
       start: (job, reason) => jobs.add(job, reason),
       schedules: () => this.#scheduler?.views() ?? [],
       freeBytes: parts.freeBytes,
+      onGap: (gap) => this.#gap(gap),
       damage: () => this.#damage,
       clock,
       timers,

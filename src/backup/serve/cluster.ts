@@ -6,7 +6,7 @@ import { Fault, type FaultReport } from "../../values/fault.ts";
 import { deleteBackup, retentionNow, type RetentionParts } from "../catalogue/apply-retention.ts";
 import type { Catalogue } from "../catalogue/catalogue.ts";
 import { forecast } from "../catalogue/forecast.ts";
-import type { DrillRecord } from "../catalogue/records.ts";
+import type { DrillRecord, GapRecord } from "../catalogue/records.ts";
 import type { Verdict } from "../catalogue/retention.ts";
 import type { JobRequest } from "../base/job-protocol.ts";
 import type { Repository } from "../repository/repository.ts";
@@ -48,6 +48,8 @@ export interface ClusterParts {
   readonly schedules: () => readonly ScheduleView[];
   /** Bytes of the repository's place that are free; null = not known. */
   readonly freeBytes: () => number | null;
+  /** WAL was given up by a server that brings it itself. */
+  readonly onGap: (gap: GapRecord) => void;
   /** What the last verification found. */
   readonly damage: () => readonly string[];
   readonly clock: Clock;
@@ -224,6 +226,11 @@ export class ServedCluster implements ClusterBackups {
 
   storeHistory: ClusterBackups["storeHistory"] = async (timeline, text, token) =>
     this.#required().archive.storeHistory(timeline, text, token);
+
+  recordGap: ClusterBackups["recordGap"] = async (gap) => {
+    await this.#required().archive.recordGap(gap);
+    this.#parts.onGap(gap);
+  };
 
   /** Judges the backups anew; what is shown of retention comes from here. @throws Fault BACKUP_STORE_* */
   async review(): Promise<void> {
