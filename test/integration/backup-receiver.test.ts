@@ -48,7 +48,7 @@ function receiver(ports: readonly number[]): TestReceiver {
   made += 1;
   const dir = join(set.dir, `receiver-${made}`);
   mkdirSync(dir, { recursive: true });
-  const started = startReceiver({ dir, ports });
+  const started = startReceiver({ dir, from: { ports } });
   ends.push(() => started.stop());
   return started;
 }

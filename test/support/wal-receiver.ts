@@ -36,31 +36,26 @@ export interface TestReceiver {
 
 export interface TestReceiverOptions {
   readonly dir: string;
-  /** Ports of 127.0.0.1. */
-  readonly ports: readonly number[];
-  readonly name?: string;
+  /** Servers without agents by their ports of 127.0.0.1, or a cluster's DCS as `host:port`. */
+  readonly from:
+    { readonly ports: readonly number[] } | { readonly etcd: readonly string[]; readonly cluster: string };
 }
 
-/** Starts a receiver of servers without agents. */
-export function startReceiver(options: TestReceiverOptions): TestReceiver {
-  const { dir, ports, name = "archive" } = options;
+/** Starts a receiver called `archive`. */
+export function startReceiver({ dir, from }: TestReceiverOptions): TestReceiver {
+  const cluster = "cluster" in from ? from.cluster : "test";
   const archiveDir = join(dir, "archive");
   mkdirSync(archiveDir, { recursive: true });
   const config = join(dir, "backup.yml");
-  const passwordFile = join(dir, "password");
-  writeFileSync(passwordFile, secrets.replication.password.reveal(), { mode: 0o600 });
   writeFileSync(
     config,
     [
-      `name: ${name}`,
-      "cluster: test",
+      "name: archive",
+      `cluster: ${cluster}`,
       "address: 127.0.0.1",
       `repository: ${join(dir, "repository")}`,
       `state_dir: ${join(dir, "state")}`,
-      "connection:",
-      `  hosts: [${ports.map((port) => `"127.0.0.1:${port}"`).join(", ")}]`,
-      `  user: ${secrets.replication.user}`,
-      `  password_file: ${passwordFile}`,
+      ...("ports" in from ? serversOf(dir, from.ports) : [`dcs: { etcd: [${from.etcd.join(", ")}] }`]),
       "log: { format: json }",
     ].join("\n"),
   );
@@ -113,7 +108,7 @@ export function startReceiver(options: TestReceiverOptions): TestReceiver {
     }
   };
   const start = (): void => {
-    const started = fork("bin/pgherd", ["backup-receiver", "--config", config, "--cluster", "test"], {
+    const started = fork("bin/pgherd", ["backup-receiver", "--config", config, "--cluster", cluster], {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     child = started;
@@ -139,7 +134,7 @@ export function startReceiver(options: TestReceiverOptions): TestReceiver {
   start();
   return {
     archiveDir,
-    liveDir: join(dir, "repository", "clusters", "test", "wal", "live"),
+    liveDir: join(dir, "repository", "clusters", cluster, "wal", "live"),
     reports,
     status,
     pid: () => child?.pid ?? 0,
@@ -186,6 +181,18 @@ export function startReceiver(options: TestReceiverOptions): TestReceiver {
       clearTimeout(insist);
     },
   };
+}
+
+/** Lines of the file about servers without agents. */
+function serversOf(dir: string, ports: readonly number[]): readonly string[] {
+  const passwordFile = join(dir, "password");
+  writeFileSync(passwordFile, secrets.replication.password.reveal(), { mode: 0o600 });
+  return [
+    "connection:",
+    `  hosts: [${ports.map((port) => `"127.0.0.1:${port}"`).join(", ")}]`,
+    `  user: ${secrets.replication.user}`,
+    `  password_file: ${passwordFile}`,
+  ];
 }
 
 /** A relay to a port of 127.0.0.1 that flips one bit on its way to the client when it is told to. */
