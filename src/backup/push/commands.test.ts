@@ -107,6 +107,7 @@ describe("archive_command", () => {
 
   it("fails at once when the question was refused, or nobody serves", async () => {
     expect(run(archiveCommand(paths.dir))).toBe(1);
+    rmSync(join(paths.ask, name));
     serve();
     const waiting = runLater(archiveCommand(paths.dir));
     await asked(paths.ask);
