@@ -5,6 +5,7 @@ import {
   type JobContext,
   type JobHandlers,
 } from "./backup/base/job-process.ts";
+import { runDrill } from "./backup/drill/run-drill.ts";
 import type { BackupSettings } from "./config/backup-config.ts";
 import { loadBackupSettings } from "./config/backup-file.ts";
 import { systemClock } from "./system/clock.ts";
@@ -34,7 +35,7 @@ export async function backupJobMain(): Promise<number> {
 const handlers: JobHandlers = {
   base: async (options, context) => runBaseBackup(await partsOf(context), options),
   verify: notThere,
-  drill: notThere,
+  drill: async (options, context) => runDrill(await partsOf(context), options),
   collect: notThere,
   copy: notThere,
 };

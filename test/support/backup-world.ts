@@ -55,6 +55,7 @@ export async function backupWorld(dir: string): Promise<BackupWorld> {
       archive: await archive(),
       current: null,
       completeUntil: null,
+      live: () => Promise.resolve([]),
     }),
     backup: async (from, id, parent) => {
       const copy = join(dir, `copy-${id}`);

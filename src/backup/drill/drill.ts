@@ -10,7 +10,7 @@ import { recover, type Reached } from "../restore/recover.ts";
 import { refusalFault } from "../restore/refusal.ts";
 import { programsFor } from "../restore/restore.ts";
 import { lineOf } from "../restore/situation.ts";
-import { planRestore, type RestoreSource } from "../restore/source.ts";
+import { catalogueOf, planRestore, type RestoreSource } from "../restore/source.ts";
 import { targetText, type RestoreRequest } from "../restore/target.ts";
 import { amcheck, assertion, checksums, type Assertion, type CheckResult } from "./checks.ts";
 import { makeScratch, type Scratch } from "./scratch.ts";
@@ -205,22 +205,14 @@ async function drawn(
   options: DrillOptions,
   course: Course,
 ): Promise<RestorePlan> {
-  const { archive, catalogue } = source;
-  const segments = [...archive.segments()];
-  const facts = {
-    backups: catalogue.backups(),
-    segments,
-    timelines: archive.timelines(),
-    gaps: archive.gaps(),
-    current: source.current,
-  };
+  const facts = await catalogueOf(source, options.clock);
   // Of a backup of a branch that was left, its own branch.
   const current = lineOf(facts, null);
   const onIt =
     current?.some((stretch) => stretch.timeline === (backup.stopTimeline ?? backup.timeline)) === true;
   const timeline = onIt ? null : (backup.stopTimeline ?? backup.timeline);
   const line = lineOf(facts, timeline);
-  const coverage = line === null ? null : coverageOf(line, archive.timelines(), segments);
+  const coverage = line === null ? null : coverageOf(line, facts.timelines, facts.segments);
   const end = coverage === null ? null : coveredFrom(coverage, backup.startLsn);
   const isNewest = coverage !== null && end === newestCovered(coverage);
   const { random } = options;

@@ -2,6 +2,7 @@ import type { Clock } from "../../system/clock.ts";
 import type { Timeline } from "../../values/names.ts";
 import type { WallTime } from "../../values/time.ts";
 import type { Catalogue } from "../catalogue/catalogue.ts";
+import type { SegmentRecord } from "../catalogue/records.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { WalArchive } from "../wal/archive.ts";
 import { coverageOf } from "./coverage.ts";
@@ -19,6 +20,24 @@ export interface RestoreSource {
   readonly current: Timeline | null;
   /** Until when the archive is known to have everything that was committed; null = that is not known. */
   readonly completeUntil: WallTime | null;
+  /** What was received and is not in the archive yet. */
+  live(): Promise<readonly SegmentRecord[]>;
+}
+
+/** What the repository has of the cluster now. */
+export async function catalogueOf(
+  source: RestoreSource,
+  clock: Pick<Clock, "wall">,
+): Promise<RestoreCatalogue> {
+  return {
+    backups: source.catalogue.backups(),
+    segments: [...source.archive.segments(), ...(await source.live())],
+    timelines: source.archive.timelines(),
+    gaps: source.archive.gaps(),
+    current: source.current,
+    now: clock.wall(),
+    completeUntil: source.completeUntil,
+  };
 }
 
 /** Stored segments as they are, the received part of the last one too. */
@@ -37,15 +56,7 @@ export async function planRestore(
   clock: Pick<Clock, "wall">,
   signal?: AbortSignal,
 ): Promise<PlanResult> {
-  const catalogue: RestoreCatalogue = {
-    backups: source.catalogue.backups(),
-    segments: [...source.archive.segments()],
-    timelines: source.archive.timelines(),
-    gaps: source.archive.gaps(),
-    current: source.current,
-    now: clock.wall(),
-    completeUntil: source.completeUntil,
-  };
+  const catalogue = await catalogueOf(source, clock);
   return planOf(catalogue, request, await located(source, catalogue, request, signal));
 }
 
