@@ -114,7 +114,8 @@ async function shrink(
     const stored = object.subarray(place.offset, place.offset + place.storedBytes);
     const raw = Buffer.from(await openFrame(pack, place, stored, seal));
     for (const [page, isLive] of needed.entries())
-      if (isLive === 0) raw.fill(0, page * pageBytes, (page + 1) * pageBytes);
+      if (isLive === 0 && page * pageBytes < raw.length)
+        raw.fill(0, page * pageBytes, (page + 1) * pageBytes);
     frames.push(await sealFrame(pack, place.number, raw, options.codec, seal));
   }
   const parts = assemblePack(pack, "pages", held, frames, seal);

@@ -5,87 +5,23 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../system/clock.ts";
 import { systemTimers } from "../../system/timers.ts";
-import { crc32c } from "../crc32c.ts";
 import { codecOf } from "./codec.ts";
 import { DirectoryStore } from "./directory-store.ts";
 import { createRepository, openRepository } from "./open.ts";
 import type { StoredRepository } from "./open.ts";
 import { pageBytes } from "./page.ts";
-import type { PageHashes, SnapshotSummary, StoredFile } from "./repository.ts";
+import { restoreContent, sameAs, somePages, storeContent } from "../../../test/support/repository-content.ts";
 
-const never = new AbortController().signal;
 let dir: string;
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), "pgherd-repository-"));
 });
 afterEach(() => rm(dir, { recursive: true, force: true }));
 
-type Content = ReadonlyMap<string, Buffer>;
-
-async function store(
-  repository: StoredRepository,
-  key: string,
-  content: Content,
-  parent: string | null,
-  step = 100_000,
-): Promise<SnapshotSummary> {
-  const writer = await repository.beginSnapshot({ key, parent });
-  for (const [path, data] of content) {
-    await writer.beginFile({ path, mode: 0o600, modifiedAt: 1_700_000_000 });
-    for (let at = 0; at < data.length; at += step) await writer.write(data.subarray(at, at + step));
-    const stored = await writer.endFile();
-    expect(stored).toMatchObject({ path, bytes: data.length, crc32c: crc32c(data, 0) });
-  }
-  writer.addEntry({ kind: "directory", path: "pg_wal", mode: 0o700 });
-  return writer.finish();
-}
-
-async function restore(
-  repository: StoredRepository,
-  key: string,
-  present?: (file: StoredFile) => Promise<PageHashes | null>,
-): Promise<{ content: Map<string, Buffer>; written: number }> {
-  const reader = await repository.openSnapshot(key);
-  const content = new Map<string, Buffer>();
-  for await (const file of reader.files()) content.set(file.path, Buffer.alloc(file.bytes, 0xee));
-  let written = 0;
-  await reader.extract({
-    wanted: () => true,
-    ...(present === undefined ? {} : { present }),
-    parallel: 3,
-    signal: never,
-    sink: {
-      write: (path, position, data) => {
-        content.get(path)!.set(data, position);
-        written += data.length;
-        return Promise.resolve();
-      },
-    },
-  });
-  return { content, written };
-}
-
 async function readWhole(repository: StoredRepository, key: string, path: string): Promise<Buffer> {
   const parts: Buffer[] = [];
   for await (const part of (await repository.openSnapshot(key)).readFile(path)) parts.push(part);
   return Buffer.concat(parts);
-}
-
-/** Byte by byte through the matcher takes minutes. */
-function sameAs(wanted: Content): (got: Content) => boolean {
-  return (got) =>
-    got.size === wanted.size && [...wanted].every(([path, data]) => got.get(path)?.equals(data) === true);
-}
-
-/** Pages that differ, compress a little, and repeat now and then. */
-function pages(count: number, seed: number, tail = 0): Buffer {
-  const data = Buffer.alloc(count * pageBytes + tail);
-  let state = (seed * 2_654_435_761 + 1) >>> 0;
-  for (let at = 0; at < data.length; at += 4) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    if (at % 16 === 0 && at + 4 <= data.length) data.writeUInt32LE(state, at);
-  }
-  return data;
 }
 
 const key = Buffer.alloc(32, 7);
@@ -94,31 +30,33 @@ const time = { clock: systemClock, timers: systemTimers };
 describe("a snapshot", () => {
   it("gives back what was written, from its parent and alone", async () => {
     const repository = await createRepository(new DirectoryStore(dir), { ...time, key: null });
-    const big = pages(2500, 1, 100);
+    const big = somePages(2500, 1, 100);
     const content = new Map([
       ["PG_VERSION", Buffer.from("15\n")],
       ["base/5/1", big],
       ["base/5/empty", Buffer.alloc(0)],
       ["base/5/zeros", Buffer.alloc(300 * pageBytes)],
-      ["base/5/small", pages(64, 3)],
-      ["base/4/small", pages(64, 3)],
-      ["base/5/larger", pages(65, 4)],
+      ["base/5/small", somePages(64, 3)],
+      ["base/4/small", somePages(64, 3)],
+      ["base/5/larger", somePages(65, 4)],
     ]);
-    const first = await store(repository, "clusters/a/backups/1/content", content, null);
+    const first = await storeContent(repository, "clusters/a/backups/1/content", content, null);
     expect(first).toMatchObject({
       files: 7,
       pages: 1 + 2501 + 300 + 64 + 64 + 65,
       newPages: 1 + 2501 + 64 + 65,
     });
-    expect((await restore(repository, "clusters/a/backups/1/content")).content).toSatisfy(sameAs(content));
+    expect((await restoreContent(repository, "clusters/a/backups/1/content")).content).toSatisfy(
+      sameAs(content),
+    );
 
     const changed = Buffer.from(big);
     changed[5 * pageBytes + 17] = 1;
     changed[2000 * pageBytes] = 2;
     const next = new Map([...content].reverse());
-    next.set("base/5/1", Buffer.concat([changed, pages(3, 9)]));
+    next.set("base/5/1", Buffer.concat([changed, somePages(3, 9)]));
     next.delete("base/4/small");
-    const second = await store(
+    const second = await storeContent(
       repository,
       "clusters/a/backups/2/content",
       next,
@@ -128,12 +66,14 @@ describe("a snapshot", () => {
     // Two changed pages, the one that was the short end, and three behind it.
     expect(second.newPages).toBe(6);
     expect(second.storedBytes).toBeLessThan(first.storedBytes / 10);
-    expect((await restore(repository, "clusters/a/backups/2/content")).content).toSatisfy(sameAs(next));
+    expect((await restoreContent(repository, "clusters/a/backups/2/content")).content).toSatisfy(
+      sameAs(next),
+    );
     expect(
       (await readWhole(repository, "clusters/a/backups/2/content", "base/5/1")).equals(next.get("base/5/1")!),
     ).toBe(true);
 
-    const third = await store(
+    const third = await storeContent(
       repository,
       "clusters/a/backups/3/content",
       next,
@@ -143,17 +83,17 @@ describe("a snapshot", () => {
     await repository.store.delete("clusters/a/backups/1/content/snapshot");
     await repository.store.delete("clusters/a/backups/2/content/snapshot");
     const again = await openRepository(new DirectoryStore(dir), { ...time, key: null });
-    expect((await restore(again, "clusters/a/backups/3/content")).content).toSatisfy(sameAs(next));
+    expect((await restoreContent(again, "clusters/a/backups/3/content")).content).toSatisfy(sameAs(next));
   });
 
   it("is read only where what is there differs", async () => {
     const repository = await createRepository(new DirectoryStore(dir), { ...time, key });
-    const data = pages(1100, 5, 10);
-    await store(repository, "clusters/a/backups/1/content", new Map([["f", data]]), null);
+    const data = somePages(1100, 5, 10);
+    await storeContent(repository, "clusters/a/backups/1/content", new Map([["f", data]]), null);
     const there = Buffer.from(data);
     there.fill(1, 3 * pageBytes, 3 * pageBytes + 9);
     there.fill(1, 1050 * pageBytes + 4, 1050 * pageBytes + 9);
-    const { content, written } = await restore(repository, "clusters/a/backups/1/content", () =>
+    const { content, written } = await restoreContent(repository, "clusters/a/backups/1/content", () =>
       Promise.resolve(repository.hashPages(there, true)),
     );
     expect(written).toBe(2 * pageBytes);
@@ -190,10 +130,10 @@ describe("a snapshot", () => {
           const repository = await createRepository(new DirectoryStore(place), options);
           const contents = versions.map(
             (version) =>
-              new Map(Object.entries(version).map(([path, f]) => [path, pages(f.pages, f.seed, f.tail)])),
+              new Map(Object.entries(version).map(([path, f]) => [path, somePages(f.pages, f.seed, f.tail)])),
           );
           for (const [index, content] of contents.entries())
-            await store(
+            await storeContent(
               repository,
               `clusters/a/backups/${index}/content`,
               content,
@@ -202,7 +142,7 @@ describe("a snapshot", () => {
             );
           const again = await openRepository(new DirectoryStore(place), options);
           for (const [index, content] of contents.entries())
-            expect((await restore(again, `clusters/a/backups/${index}/content`)).content).toSatisfy(
+            expect((await restoreContent(again, `clusters/a/backups/${index}/content`)).content).toSatisfy(
               sameAs(content),
             );
         },
