@@ -36,7 +36,11 @@ export async function openOrCreateRepository(
     return await openRepository(store, options);
   } catch (thrown) {
     if (toFault(thrown).code !== "BACKUP_NOT_FOUND") throw thrown;
-    return createRepository(store, options);
+    return createRepository(store, options).catch((refused: unknown) => {
+      // Somebody else made it at the same moment.
+      if (toFault(refused).code === "BACKUP_REPOSITORY_INVALID") return openRepository(store, options);
+      throw refused;
+    });
   }
 }
 

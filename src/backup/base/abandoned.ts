@@ -6,14 +6,7 @@ import type { Clock } from "../../system/clock.ts";
 import { toFault } from "../../values/fault.ts";
 import type { Catalogue } from "../catalogue/catalogue.ts";
 import type { BackupId, BackupRecord } from "../catalogue/records.ts";
-import {
-  isOver,
-  leaseOfKey,
-  leasePrefix,
-  readLease,
-  type LeaseObjects,
-  type LeaseRecord,
-} from "../repository/lease.ts";
+import { isOver, leaseOfKey, leasePrefix, readLease, type LeaseRecord } from "../repository/lease.ts";
 import type { Repository } from "../repository/repository.ts";
 
 export interface AbandonedParts {
@@ -102,15 +95,10 @@ async function isAbandoned(
 }
 
 async function leasesOf(repository: Repository): Promise<readonly LeaseRecord[]> {
-  const objects: LeaseObjects = {
-    read: (key) => repository.read(key),
-    write: (key, data) => repository.write(key, data),
-    delete: (key) => repository.store.delete(key),
-  };
   const leases: LeaseRecord[] = [];
   for await (const { key } of repository.store.list(leasePrefix)) {
     const id = leaseOfKey(key);
-    const lease = id === null ? null : await readLease(objects, id).catch(onlyDamaged);
+    const lease = id === null ? null : await readLease(repository, id).catch(onlyDamaged);
     if (lease !== null) leases.push(lease);
   }
   return leases;

@@ -8,6 +8,7 @@ import { withSql } from "../../postgres/sql.ts";
 import type { Clock } from "../../system/clock.ts";
 import { Fault } from "../../values/fault.ts";
 import { lsnDistance } from "../../values/lsn.ts";
+import type { NodeName } from "../../values/names.ts";
 import { Secret } from "../../values/secret.ts";
 import { ownCredentials } from "../receiver/agents-source.ts";
 import { connectReplication, type ConnectPorts } from "../replication/connect.ts";
@@ -34,9 +35,9 @@ export class AgentsSources implements BaseSources {
     this.#ports = ports;
   }
 
-  async candidates(from: BaseJobOptions["from"]): Promise<readonly BaseSource[]> {
+  async candidates(from: BaseJobOptions["from"], last: NodeName | null): Promise<readonly BaseSource[]> {
     const state = await this.#mirror.refresh(readMs);
-    return rankNodes(nodesOf(state), leaderOf(state), from);
+    return rankNodes(nodesOf(state), leaderOf(state), from, last);
   }
 
   async connect({ host, port }: BaseSource, signal: AbortSignal): Promise<ReplicationConnection> {

@@ -91,7 +91,8 @@ class BaseRun {
     const { sources, timers, signal, log } = this.#parts;
     const tried = new Map<string, number>();
     for (let attempt = 1; ; attempt += 1) {
-      const fresh = (await sources.candidates(this.#options.from)).filter(
+      const last = this.#catalogue.backups().findLast(isGood)?.source ?? null;
+      const fresh = (await sources.candidates(this.#options.from, last)).filter(
         ({ name }) => (tried.get(name) ?? 0) < 2,
       );
       // A server that has not failed yet goes first.
@@ -215,11 +216,11 @@ class BaseRun {
 
   /** The newest good backup of this cluster. */
   #parent(systemIdentifier: BackupRecord["systemIdentifier"]): BackupId | null {
-    const good = this.#catalogue
-      .backups()
-      .filter((backup) => backup.state === "done" || backup.state === "waiting")
-      .filter((backup) => backup.corruptPages === 0 && backup.systemIdentifier === systemIdentifier);
-    return good.at(-1)?.id ?? null;
+    return (
+      this.#catalogue
+        .backups()
+        .findLast((backup) => isGood(backup) && backup.systemIdentifier === systemIdentifier)?.id ?? null
+    );
   }
 
   /** A parent that cannot be read is no reason to make no backup: then it is a full one. */
@@ -343,6 +344,11 @@ class LostSource {
   close(): void {
     this.#parent.removeEventListener("abort", this.#follow);
   }
+}
+
+/** Whether pages can be taken over from it. */
+function isGood({ state, corruptPages }: BackupRecord): boolean {
+  return (state === "done" || state === "waiting") && corruptPages === 0;
 }
 
 /** Whether another server, or the same one a moment later, may do better. */

@@ -17,8 +17,12 @@ export interface BaseSource {
 
 /** The servers of one cluster, for whoever copies one of them. */
 export interface BaseSources {
-  /** Those that can be copied now, the best first. @throws Fault DCS_UNREACHABLE, POSTGRES_* */
-  candidates(from: BaseJobOptions["from"]): Promise<readonly BaseSource[]>;
+  /**
+   * Those that can be copied now, the best first.
+   * @param last the source of the backup whose pages are taken over; null = it is not known
+   * @throws Fault DCS_UNREACHABLE, POSTGRES_*
+   */
+  candidates(from: BaseJobOptions["from"], last: NodeName | null): Promise<readonly BaseSource[]>;
   /** @throws Fault POSTGRES_*, TOO_FEW_WALSENDERS, CONFIG_UNREADABLE */
   connect(source: BaseSource, signal: AbortSignal): Promise<ReplicationConnection>;
   /** The standby that is further behind than so many bytes; null = none, or it is not known. */
@@ -34,13 +38,16 @@ export interface BaseSources {
 const usableLagBytes = 1024 ** 3;
 
 /**
- * Nodes to copy, the best first: standbys that are marked as sources of copies, then those nobody needs for a failover, then those
- * that are least behind; the primary when there is no standby. A named node stands alone. Pure.
+ * Nodes to copy, the best first: standbys that are marked as sources of copies, then those nobody needs for a failover, then the one
+ * copied last (hint bits are not the same everywhere, and each page that differs is stored again), then those that are least
+ * behind; the primary when there is no standby. A named node stands alone. Pure.
+ * @param last the source of the backup whose pages are taken over
  */
 export function rankNodes(
   nodes: readonly NodeRecord[],
   leader: NodeName | null,
   from: BaseJobOptions["from"],
+  last: NodeName | null,
 ): readonly BaseSource[] {
   const primary = nodes.find((node) => node.name === leader && node.state === "running") ?? null;
   const lag = (node: NodeRecord): number =>
@@ -54,6 +61,7 @@ export function rankNodes(
         Number(b.state === "streaming") - Number(a.state === "streaming") ||
         Number(b.tags.clonefrom) - Number(a.tags.clonefrom) ||
         Number(b.tags.nofailover) - Number(a.tags.nofailover) ||
+        Number(b.name === last) - Number(a.name === last) ||
         lagClass(lag(a)) - lagClass(lag(b)) ||
         (a.name < b.name ? -1 : 1),
     );
