@@ -347,7 +347,8 @@ function ranking(view: View, cluster: ClusterState): Verdict {
   const facts: Record<string, string | number | null> = { token: election.token, loss_bytes: loss };
   for (const candidate of election.ranked)
     facts[`position of ${candidate.name}`] = `${formatLsn(candidate.lsn)} on timeline ${candidate.timeline}`;
-  if (best?.name !== view.self)
+  const unproven = election.protected && election.lacking !== null;
+  if (best === undefined ? !unproven : best.name !== view.self)
     return { action: { kind: "wait" }, why: `${best?.name ?? "nobody"} is the most advanced`, facts };
   if (election.protected && election.lacking !== null) {
     const missing = describeEntry(election.lacking);
