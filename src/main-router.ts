@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Log } from "./agent/context.ts";
 import { openStateFiles } from "./agent/state-files.ts";
-import { tellServiceManager } from "./agent/service-watchdog.ts";
+import { tellMainProcess, tellServiceManager } from "./agent/service-watchdog.ts";
 import { RouterAgents } from "./api/router-agents.ts";
 import { ownVersion } from "./cli/own-version.ts";
 import type { NodeRecord } from "./cluster/records.ts";
@@ -15,6 +15,8 @@ import { programFile } from "./program-file.ts";
 import { createLog } from "./program-log.ts";
 import { ClusterFeed } from "./router/feed.ts";
 import { RouterProcess } from "./router/process.ts";
+import { Inheritance } from "./router/inheritance.ts";
+import { Successor } from "./router/successor.ts";
 import { TokenMemory } from "./router/token-memory.ts";
 import { systemClock } from "./system/clock.ts";
 import { systemRandom } from "./system/random.ts";
@@ -25,15 +27,20 @@ import { Secret } from "./values/secret.ts";
 /** How often it is said that the store does not answer yet. */
 const waitingLineMs = 10_000;
 
-const usage = "usage: pgherd router --config ROUTER.yml\n";
+const usage = "usage: pgherd router --config ROUTER.yml [--supervised]\n";
 
 /** `pgherd router --config FILE`: runs until it is told to end. @returns the exit code */
-export function routerMain(argv: readonly string[]): Promise<number> {
+export async function routerMain(argv: readonly string[]): Promise<number> {
+  if (argv.includes("--supervised")) {
+    const { supervisorMain } = await import("./main-supervisor.ts");
+    return supervisorMain(argv, "router");
+  }
   return startDaemon(argv, usage, { config: { type: "string", short: "c" } }, runRouter);
 }
 
 async function runRouter(file: string): Promise<number> {
   const told = new EndSignal();
+  const inheritance = Inheritance.take(process.env, systemTimers);
   const settings = await loadRouterSettings(file, process.env);
   const log = createLog(settings.log, { cluster: settings.cluster, router: settings.router });
   const files = await openStateFiles(settings.stateDir);
@@ -83,6 +90,7 @@ async function runRouter(file: string): Promise<number> {
       timers: systemTimers,
       random: systemRandom,
       log,
+      inheritance,
       shutdown: () => told.tell(),
     });
     orders.listener = (now, before) => router.ordered(now, before);
@@ -92,7 +100,9 @@ async function runRouter(file: string): Promise<number> {
         .reload()
         .catch((thrown: unknown) => log("error", "reload.failed", { ...toFault(thrown).report() }));
     });
-    await told.ended;
+    const upgrade = new Upgrade(router, file, log);
+    process.on("SIGUSR2", () => void upgrade.begin(endTelling));
+    await Promise.race([told.ended, upgrade.handedOver.then(() => router.drained(told.signal))]);
     await router.stop();
     return 0;
   } finally {
@@ -133,6 +143,57 @@ function nodesToAsk(feed: ClusterFeed): readonly NodeRecord[] {
     .sort((a, b) => Number(b.name === primary) - Number(a.name === primary));
 }
 
+/** Whether whoever started this process starts it again when it dies. */
+function isSupervised(): boolean {
+  return process.env["PGHERD_SUPERVISOR"] !== undefined;
+}
+
+/** Another process takes this one's place, on the same sockets. */
+class Upgrade {
+  readonly #router: RouterProcess;
+  readonly #file: string;
+  readonly #log: Log;
+  readonly handedOver: Promise<void>;
+  #done: () => void = () => undefined;
+  #begun = false;
+
+  constructor(router: RouterProcess, file: string, log: Log) {
+    this.#router = router;
+    this.#file = file;
+    this.#log = log;
+    this.handedOver = new Promise((resolve) => (this.#done = resolve));
+  }
+
+  /** @param leaveServiceManager what tells it that this process lives: from then on the new one does */
+  async begin(leaveServiceManager: () => void): Promise<void> {
+    if (this.#begun) return;
+    if (isSupervised()) {
+      this.#log("warn", "router.upgrade_refused", {
+        hint: "A supervised router is upgraded by its supervisor's restart.",
+      });
+      return;
+    }
+    this.#begun = true;
+    const router = this.#router;
+    try {
+      this.#log("info", "router.upgrading");
+      const successor = await Successor.start({
+        command: [process.execPath, ...process.execArgv, programFile(), "router", "--config", this.#file],
+        sockets: router.sockets(),
+        onCancel: (request) => router.cancel(request),
+        timers: systemTimers,
+      });
+      leaveServiceManager();
+      tellMainProcess(process.env, successor.pid);
+      successor.leave(await router.handOver());
+      this.#done();
+    } catch (thrown) {
+      this.#begun = false;
+      this.#log("error", "router.upgrade_failed", { ...toFault(thrown).report() });
+    }
+  }
+}
+
 /** Told to end, from the first moment on; a second signal ends at once. */
 class EndSignal {
   readonly #controller = new AbortController();
@@ -147,6 +208,7 @@ class EndSignal {
         if (this.#controller.signal.aborted) process.exit(1);
         this.tell();
       });
+    if (isSupervised()) process.send?.({ ready: true }, undefined, undefined, () => undefined);
   }
 
   get signal(): AbortSignal {

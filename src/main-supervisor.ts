@@ -4,10 +4,13 @@ import { programFile } from "./program-file.ts";
 import { systemClock } from "./system/clock.ts";
 import { systemTimers } from "./system/timers.ts";
 
-/** `pgherd agent --supervised ...`: runs the same command without that word, and again whenever it dies. */
-export function supervisorMain(argv: readonly string[]): Promise<number> {
+/** `pgherd agent|router --supervised ...`: runs the same command without that word, and again whenever it dies. */
+export function supervisorMain(
+  argv: readonly string[],
+  daemon: "agent" | "router" = "agent",
+): Promise<number> {
   const rest = argv.filter((word) => word !== "--supervised");
-  const command = [process.execPath, ...process.execArgv, programFile(), "agent", ...rest];
+  const command = [process.execPath, ...process.execArgv, programFile(), daemon, ...rest];
   const endTelling = tellServiceManager(process.env, systemTimers);
   return supervise(command, systemClock, systemTimers).finally(endTelling);
 }

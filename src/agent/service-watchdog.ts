@@ -11,6 +11,20 @@ export interface ServiceEnvironment {
   readonly WATCHDOG_USEC?: string | undefined;
 }
 
+/** Tells systemd that another process is the service's main one from now on: it is not ended together with this one. */
+export function tellMainProcess(
+  environment: ServiceEnvironment,
+  pid: number,
+  program = "systemd-notify",
+): void {
+  if (environment.NOTIFY_SOCKET === undefined) return;
+  const child = spawn(program, [`MAINPID=${pid}`], {
+    stdio: "ignore",
+    env: { ...process.env, ...environment },
+  });
+  child.once("error", () => undefined);
+}
+
 /**
  * A further layer of P4: tells systemd that this process lives; one that is frozen is killed by it, and PostgreSQL with it,
  * because the whole control group goes. systemd's own program sends the word (NotifyAccess=all): Node has no datagram sockets

@@ -10,6 +10,7 @@ const statuses: Readonly<Record<FaultCode, number>> = {
   DCS_DENIED: 502,
   DCS_CONFLICT: 409,
   DCS_GARBAGE: 502,
+  UPGRADE_FAILED: 500,
   PORT_OCCUPIED: 500,
   BINARIES_MISSING: 500,
   FOREIGN_SERVICE: 409,

@@ -125,6 +125,8 @@ export interface RouterTimeouts {
   readonly idleMs: number | null;
   /** How long transactions may go on when the router is told to end or a node is drained. */
   readonly stopMs: number;
+  /** How long clients may stay on a process that was replaced by another. */
+  readonly upgradeMs: number;
 }
 
 /** The console for people: the database `pgherd` on every listener, and a port of its own. */

@@ -104,6 +104,13 @@ const timeouts = z.strictObject({
     { description: "How long transactions may go on when the router is told to end or a node is drained." },
     { min: "0s", max: "1d" },
   ).prefault("10s"),
+  upgrade: duration(
+    {
+      description:
+        "How long clients may stay on the old process after an upgrade (SIGUSR2); then it ends as when it is told to.",
+    },
+    { min: "0s", max: "30d" },
+  ).prefault("1h"),
 });
 
 const vip = z

@@ -78,6 +78,7 @@ export function resolveRouterSettings(file: RouterFile, host: string): RouterSet
       holdMs: timeouts.hold,
       idleMs: timeouts.idle,
       stopMs: timeouts.stop,
+      upgradeMs: timeouts.upgrade,
     },
     openAfterArchiveMs: file.open_after_archive,
     admin: file.admin,

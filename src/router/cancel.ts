@@ -27,8 +27,8 @@ export function routerNumber(name: string): number {
   return createHash("sha256").update(name).digest().readUInt16BE(0) % routers;
 }
 
-/** A client of this router by its number, or the number of another router. */
-export type Meant = { readonly client: number } | { readonly router: number };
+/** A client of this router by its number, the number of another router, or nobody known here. */
+export type Meant = { readonly client: number } | { readonly router: number } | { readonly nobody: true };
 
 /** The keys of all clients of this router. */
 export class CancelKeys {
@@ -70,16 +70,15 @@ export class CancelKeys {
     this.#keys.delete(key.pid % sessions);
   }
 
-  /** Who is meant by a request; null = nobody, or the address asks too often. */
+  /** Who is meant by a request; null = the address asks too often. nobody: perhaps a client of a process before this one. */
   find(request: CancelKey, address: string): Meant | null {
     if (!this.#mayAsk(address)) return null;
     const router = Math.floor(request.pid / sessions);
     if (router !== this.#router) return { router };
     const entry = this.#keys.get(request.pid % sessions);
-    if (entry === undefined) return null;
     // The lengths are no secret; the bytes are compared in a time that does not tell how many of them fit.
-    if (entry.secret.length !== request.secret.length) return null;
-    return timingSafeEqual(entry.secret, request.secret) ? { client: entry.client } : null;
+    if (entry === undefined || entry.secret.length !== request.secret.length) return { nobody: true };
+    return timingSafeEqual(entry.secret, request.secret) ? { client: entry.client } : { nobody: true };
   }
 
   /** A client that guesses keys, or floods the servers with requests, is not listened to. */

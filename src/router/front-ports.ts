@@ -2,7 +2,7 @@ import type { AccessRule, ListenerSettings, RouterSettings } from "../config/rou
 import type { Clock } from "../system/clock.ts";
 import type { Timers } from "../system/timers.ts";
 import type { Access } from "./access.ts";
-import type { CancelKeys } from "./cancel.ts";
+import type { CancelKey, CancelKeys } from "./cancel.ts";
 import type { CancelRelay } from "./cancel-relay.ts";
 import type { AdmittedClient } from "./client.ts";
 import type { ClientLimits } from "./limits.ts";
@@ -34,6 +34,8 @@ export interface FrontShared {
   readonly mayAdminister: (user: string) => boolean;
   /** A client asks for its statement to be cancelled; `client` is its number. Resolves when the request is through. */
   readonly onCancel: (client: number) => Promise<void>;
+  /** Asks the process that ran before this one, whose clients stay there; absent = there is none. */
+  readonly askPredecessor?: ((request: CancelKey) => Promise<void>) | undefined;
 }
 
 /** One listener as its front sees it. */

@@ -1,3 +1,4 @@
+import type { CancelKey } from "./cancel.ts";
 import type { AdmittedClient } from "./client.ts";
 import { authenticate, WrongPassword } from "./authentication.ts";
 import { greet, type Greeting } from "./front-greeting.ts";
@@ -18,15 +19,22 @@ const consoleDatabase = "pgherd";
 export class Front {
   readonly #shared: FrontShared;
   #clients = 0;
+  #starting = 0;
 
   constructor(shared: FrontShared) {
     this.#shared = shared;
   }
 
+  /** Clients whose start-up is not over. */
+  get starting(): number {
+    return this.#starting;
+  }
+
   /** Takes an accepted socket over. Never throws: whatever is wrong with a client ends that client alone. */
   async welcome(socket: NetSocket, listener: FrontListener): Promise<void> {
-    const { limits, timers, settings, cancels } = this.#shared;
+    const { limits, timers, settings } = this.#shared;
     listener.counters.accepted += 1;
+    this.#starting += 1;
     const intake = new Intake(socket);
     // One limit for all of it: who sends a byte now and then does not stay.
     const limit = deadline(timers, settings().timeouts.startupMs);
@@ -45,17 +53,26 @@ export class Front {
         return;
       }
       // Closed only once the request is through: that is how a client knows when it may go on.
-      const meant = cancels.find(greeting, greeting.address);
-      if (meant !== null && "client" in meant) await this.#shared.onCancel(meant.client);
-      else if (meant !== null) await this.#shared.relay.pass(greeting, meant.router);
+      await this.cancel(greeting, greeting.address);
       socket.end();
     } catch (thrown) {
       this.#turnAway(socket, listener, from.address, thrown);
     } finally {
+      this.#starting -= 1;
       limit.clear();
       leave?.();
     }
     partFrom(socket, this.#shared.timers);
+  }
+
+  /** Has cancelled what is meant, here or where its client is. @returns when the request is through */
+  async cancel(request: CancelKey, address: string): Promise<void> {
+    const { cancels, relay, onCancel, askPredecessor } = this.#shared;
+    const meant = cancels.find(request, address);
+    if (meant === null) return;
+    if ("client" in meant) await onCancel(meant.client);
+    else if ("router" in meant) await relay.pass(request, meant.router);
+    else await askPredecessor?.(request);
   }
 
   async #admit(

@@ -1,16 +1,18 @@
 import type { ListenerPath, ListenerSettings, RouterSettings } from "../config/router-config.ts";
 import type { Clock } from "../system/clock.ts";
 import { type Access, accessOf } from "./access.ts";
-import { CancelKeys } from "./cancel.ts";
+import { type CancelKey, CancelKeys } from "./cancel.ts";
 import { CancelRelay } from "./cancel-relay.ts";
 import { Front } from "./front.ts";
 import type { FrontListener, FrontShared } from "./front-ports.ts";
+import type { ListeningAt } from "./inheritance.ts";
 import type { ClientLimits } from "./limits.ts";
 import { type ListenerSocket, openListener } from "./listener.ts";
 import { NetSocket } from "./net-socket.ts";
 import { networkMatcher } from "./networks.ts";
 import type { ClusterRoutes } from "./routes.ts";
 import type { ListenerCounters } from "./sessions.ts";
+import type { ListeningSocket } from "./successor.ts";
 import { StreamPath } from "./stream-path.ts";
 import { ClientTls } from "./tls.ts";
 import type { TopologyFeed } from "./topology.ts";
@@ -27,6 +29,7 @@ export interface FrontsOptions extends Pick<
   | "onClient"
   | "onConsole"
   | "onCancel"
+  | "askPredecessor"
   | "mayAdminister"
 > {
   readonly limits: ClientLimits;
@@ -34,6 +37,8 @@ export interface FrontsOptions extends Pick<
   readonly feed: TopologyFeed;
   readonly verifiers: VerifierSource;
   readonly counters: (listener: string) => ListenerCounters;
+  /** The open file of a socket that listens there already. */
+  readonly inherited?: ((at: ListeningAt) => number | undefined) | undefined;
 }
 
 /** A listener that is open. */
@@ -52,8 +57,14 @@ export interface Fronts {
   readonly admin: { readonly address: string; readonly port: number };
   /** Sessions of the path `stream`. */
   streams(): number;
+  /** Clients of which nothing is known yet but their sockets. */
+  starting(): number;
   /** Takes new access rules and TLS files into use. @throws {Fault} what was in use stays so */
   reload(): Promise<void>;
+  /** The sockets that listen, for a process that goes on with them. */
+  sockets(): readonly ListeningSocket[];
+  /** A request to cancel that came to another process. */
+  cancel(request: CancelKey): Promise<void>;
   /** Takes no new clients. */
   stopListening(): Promise<void>;
   /** Also cuts the sessions of the path `stream`. */
@@ -80,6 +91,7 @@ export async function openFronts(options: FrontsOptions): Promise<Fronts> {
   const tls = new TlsSet(settings, options.clock);
   const streams: StreamPath[] = [];
   const sockets: ListenerSocket[] = [];
+  const listening: ListeningSocket[] = [];
   const listeners: OpenListener[] = [];
   const stopListening = async (): Promise<void> => {
     await Promise.all(sockets.splice(0).map((socket) => socket.close()));
@@ -95,8 +107,10 @@ export async function openFronts(options: FrontsOptions): Promise<Fronts> {
     const take = takerOf(known, options, front, streams, () => access);
     const failed = (error: Error): void =>
       options.log("listener.failed", { listener: listener.name, message: error.message });
-    const socket = await openListener(listener, mostSockets(options), take, failed);
+    const where = { listen: listener.listen, port: listener.port, fd: options.inherited?.(listener) };
+    const socket = await openListener(where, mostSockets(options), take, failed);
     sockets.push(socket);
+    if (socket.fd !== null) listening.push({ listen: listener.listen, port: listener.port, fd: socket.fd });
     return socket;
   };
   try {
@@ -109,11 +123,14 @@ export async function openFronts(options: FrontsOptions): Promise<Fronts> {
       listeners,
       admin: { address: admin.address, port: admin.port },
       streams: () => streams.reduce((sum, { sessions }) => sum + sessions, 0),
+      starting: () => streams.reduce((sum, { starting }) => sum + starting, front.starting),
       reload: async () => {
         const next = accessOf(options.settings().access);
         await tls.reload();
         access = next;
       },
+      sockets: () => listening,
+      cancel: (request) => front.cancel(request, "another process"),
       stopListening,
       close: async () => {
         await stopListening();

@@ -6,6 +6,8 @@ import { serverOptions } from "./net-socket.ts";
 export interface ListenerSocket {
   readonly address: string;
   readonly port: number;
+  /** The open file, for a process that goes on listening there; null = this Node does not tell. */
+  readonly fd: number | null;
   /** Takes no new clients; those that are there stay. */
   close(): Promise<void>;
 }
@@ -16,11 +18,12 @@ const backlog = 4_096;
 /**
  * Listens.
  * @param listen a host name or IP address; `*` = every address
+ * @param fd a socket that listens there already
  * @param mostClients above it connections are dropped before anything is read: a last bound, far from the usual limits
  * @throws {Fault} PORT_OCCUPIED, CONFIG_INVALID
  */
 export function openListener(
-  { listen, port }: { readonly listen: string; readonly port: number },
+  { listen, port, fd }: { readonly listen: string; readonly port: number; readonly fd?: number | undefined },
   mostClients: number,
   accept: (socket: Socket) => void,
   failed: (error: Error) => void,
@@ -29,7 +32,8 @@ export function openListener(
   server.maxConnections = mostClients;
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => reject(openingFault(error, listen, port)));
-    server.listen({ port, backlog, ...(listen === "*" ? {} : { host: listen }) }, () => {
+    const where = fd === undefined ? { port, ...(listen === "*" ? {} : { host: listen }) } : { fd };
+    server.listen({ ...where, backlog }, () => {
       server.removeAllListeners("error");
       server.on("error", failed);
       resolve(opened(server));
@@ -43,6 +47,7 @@ function opened(server: Server): ListenerSocket {
   return {
     address,
     port,
+    fd: fdOf(server),
     close: () =>
       new Promise((resolve) => {
         // Its callback waits for the clients, which may stay for days.
@@ -50,6 +55,12 @@ function opened(server: Server): ListenerSocket {
         resolve();
       }),
   };
+}
+
+/** Node shows the number of an open file only inside. */
+export function fdOf(server: Server): number | null {
+  const { _handle: handle } = server as unknown as { _handle: { fd?: unknown } | null };
+  return typeof handle?.fd === "number" && handle.fd >= 0 ? handle.fd : null;
 }
 
 function openingFault(error: NodeJS.ErrnoException, listen: string, port: number): Fault {

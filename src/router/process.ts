@@ -12,6 +12,8 @@ import { RouterConsole } from "./console/console.ts";
 import { routerControl } from "./console/control.ts";
 import type { ListenerView, RouterSource } from "./console/source.ts";
 import type { ClusterFeed } from "./feed.ts";
+import type { CancelKey } from "./cancel.ts";
+import type { Inheritance } from "./inheritance.ts";
 import { startKernelPaths, type KernelPaths } from "./kernel/kernel-paths.ts";
 import { listenersProblem } from "./metrics/figures.ts";
 import { startRouterHttp, type RouterHttp } from "./metrics/http.ts";
@@ -19,7 +21,11 @@ import { RouterRegister, type RouterSelf } from "./register.ts";
 import { startRouter, type Router } from "./router.ts";
 import { newCounters } from "./sessions.ts";
 import type { VerifierSource } from "./verifiers.ts";
-import { startVips, type Vips } from "./vip/vips.ts";
+import type { ListeningSocket } from "./successor.ts";
+import { noVips, requireVips, startVips, type Vips } from "./vip/vips.ts";
+
+/** How often a process that was replaced looks whether clients are left. */
+const drainLookMs = 100;
 
 /** What a router process is made of; main-router.ts chooses the adapters. */
 export interface RouterParts {
@@ -41,17 +47,20 @@ export interface RouterParts {
   readonly timers: Timers;
   readonly random: Random;
   readonly log: Log;
+  /** What the process before this one left; null = there was none. */
+  readonly inheritance: Inheritance | null;
   /** Begins a graceful end of the process. */
   readonly shutdown: () => void;
 }
 
 interface Running {
   readonly router: Router;
-  readonly kernel: KernelPaths;
-  readonly register: RouterRegister;
-  readonly vips: Vips;
   readonly console: RouterConsole;
-  readonly http: RouterHttp;
+  // What another process takes over.
+  kernel: KernelPaths;
+  register: RouterRegister;
+  vips: Vips;
+  http: RouterHttp;
 }
 
 /** Puts one router together: listeners, kernel paths, virtual addresses, console, metrics, its record in the store. */
@@ -62,6 +71,8 @@ export class RouterProcess {
   readonly #startedAt;
   #settings: RouterSettings;
   #running: Running | null = null;
+  /** Another process has taken this one's place; its last clients are still here. */
+  #handedOver = false;
 
   constructor(parts: RouterParts) {
     this.#parts = parts;
@@ -77,9 +88,9 @@ export class RouterProcess {
 
   /** @throws Fault ROUTER_NAME_IN_USE, PORT_OCCUPIED, CONFIG_*, CAPABILITY_MISSING, TOOL_MISSING; nothing is left open then */
   async start(): Promise<void> {
-    const { feed, clock, timers, random, dcs } = this.#parts;
+    const { feed, clock, timers, inheritance } = this.#parts;
     const log = this.#log;
-    const register = this.#createRegister();
+    const register = this.#createRegister(this.#settings.router);
     await register.claim();
     const opened: (() => Promise<unknown>)[] = [];
     try {
@@ -100,20 +111,6 @@ export class RouterProcess {
         onGateAnswer: () => register.changed(),
       });
       opened.push(() => router.stop(0));
-      const vips = startVips({
-        settings: this.#settings,
-        feed,
-        dcs,
-        guardCommand: this.#parts.vipGuardCommand,
-        clock,
-        timers,
-        random,
-        log,
-        // That nobody serves for a moment is no reason to move an address: every router sees the same, and sessions are held.
-        unhealthy: () =>
-          this.#running === null ? "the router is starting" : listenersProblem(this.#source()),
-      });
-      opened.push(() => vips.close());
       const source = this.#source();
       const control = routerControl({
         router,
@@ -126,9 +123,16 @@ export class RouterProcess {
       const console = new RouterConsole({ source, control, clock, timers, note });
       begun.console = console;
       const { listen, port } = this.#settings.metrics;
-      const http = await startRouterHttp({ source, control, listen, port, token: this.#parts.token, note });
-      this.#running = { router, kernel, register, vips, console, http };
+      const fd = inheritance?.takeFd({ listen, port });
+      const { token } = this.#parts;
+      const http = await startRouterHttp({ source, control, listen, port, fd, token, note, timers });
+      opened.push(() => http.close());
+      requireVips(this.#settings);
+      this.#running = { router, kernel, register, vips: noVips(), console, http };
+      // Only when this one takes clients does the process before it leave the record and the addresses.
+      this.#running.vips = this.#startVips((await inheritance?.serving()) ?? null);
     } catch (thrown) {
+      this.#running = null;
       for (const close of opened.reverse()) await close().catch(() => undefined);
       throw thrown;
     }
@@ -180,6 +184,51 @@ export class RouterProcess {
     this.#log("info", "router.reloaded", { ...(later.length > 0 && { after_a_restart: later.join(", ") }) });
   }
 
+  /** The sockets that listen, for a process that takes this one's place. */
+  sockets(): readonly ListeningSocket[] {
+    const { router, http } = this.#required();
+    const { listen, port } = this.#settings.metrics;
+    return [...router.fronts.sockets(), ...(http.fd === null ? [] : [{ listen, port, fd: http.fd }])];
+  }
+
+  /** A request to cancel that came to the process that took this one's place. */
+  cancel(request: CancelKey): Promise<void> {
+    return this.#running?.router.fronts.cancel(request) ?? Promise.resolve();
+  }
+
+  /**
+   * Another process listens on the same sockets: leaves it everything but the clients that are here. Their sessions stay in a
+   * record of their own, so that a planned move asks for them too.
+   * @returns what the virtual addresses are held under
+   */
+  async handOver(): Promise<string> {
+    const running = this.#required();
+    const { router, kernel, register, vips, http } = running;
+    // First of all: a router that listens no more would give its addresses up.
+    await vips.leave();
+    running.vips = noVips();
+    this.#handedOver = true;
+    running.register = this.#createRegister(`${this.#settings.router.slice(0, 50)}.${process.pid}`);
+    running.register.open();
+    await Promise.all([router.stopListening(), register.leave(), kernel.leave(), http.close()]);
+    running.kernel = { ...kernel, paths: [], close: () => Promise.resolve() };
+    running.http = { ...http, close: () => Promise.resolve() };
+    this.#log("info", "router.handed_over", { sessions: router.sessionCount });
+    return vips.routerId;
+  }
+
+  /** Resolves when the last client has left, when `timeouts.upgrade` is over, or when the signal aborts. */
+  async drained(end: AbortSignal): Promise<void> {
+    const { clock, timers } = this.#parts;
+    const { router } = this.#required();
+    const until = clock.now() + this.#settings.timeouts.upgradeMs;
+    const { fronts } = router;
+    while (!end.aborted && clock.now() < until) {
+      if (router.sessionCount + fronts.streams() + fronts.starting() === 0) return;
+      await timers.sleep(drainLookMs, end);
+    }
+  }
+
   /** Gives up the virtual addresses, takes no new clients, lets transactions end, and goes. */
   async stop(): Promise<void> {
     const running = this.#running;
@@ -205,9 +254,21 @@ export class RouterProcess {
     this.#running = null;
   }
 
-  #createRegister(): RouterRegister {
+  #startVips(inherited: string | null): Vips {
+    return startVips({
+      ...this.#parts,
+      settings: this.#settings,
+      guardCommand: this.#parts.vipGuardCommand,
+      log: this.#log,
+      // That nobody serves for a moment is no reason to move an address: every router sees the same, and sessions are held.
+      unhealthy: () => (this.#running === null ? "the router is starting" : listenersProblem(this.#source())),
+      inherited,
+    });
+  }
+
+  #createRegister(name: string): RouterRegister {
     const { feed, dcs, version, clock, timers, random } = this.#parts;
-    const { router: name, address } = this.#settings;
+    const { address } = this.#settings;
     return new RouterRegister({
       dcs,
       name,
@@ -230,21 +291,24 @@ export class RouterProcess {
     const { router } = this.#required();
     const { address, metrics } = this.#settings;
     const { primary } = feed.current();
+    const reached = this.#handedOver ? [] : this.#listeners();
     return {
-      listeners: this.#listeners().map(
-        ({ name, target, path, address: listening, port }): RouterListener => ({
-          name,
-          target,
-          path,
-          address: isEverywhere(listening) ? address : listening,
-          port,
-        }),
-      ),
-      admin: {
-        address: isEverywhere(router.fronts.admin.address) ? address : router.fronts.admin.address,
-        port: router.fronts.admin.port,
-      },
-      apiUrl: `http://${urlHost(isEverywhere(metrics.listen) ? address : metrics.listen)}:${metrics.port}`,
+      listeners: reached.map(({ name, target, path, address: listening, port }): RouterListener => ({
+        name,
+        target,
+        path,
+        address: isEverywhere(listening) ? address : listening,
+        port,
+      })),
+      admin: this.#handedOver
+        ? null
+        : {
+            address: isEverywhere(router.fronts.admin.address) ? address : router.fronts.admin.address,
+            port: router.fronts.admin.port,
+          },
+      apiUrl: this.#handedOver
+        ? null
+        : `http://${urlHost(isEverywhere(metrics.listen) ? address : metrics.listen)}:${metrics.port}`,
       sessions: router.sessionCount,
       onPrimary: primary === null ? 0 : router.traffic(primary.node).sessions,
       pinned: router.pinned(),

@@ -110,12 +110,18 @@ export class RouterRegister {
     });
   }
 
-  /** Stops writing and takes the record away. */
-  async close(): Promise<void> {
+  /** Stops writing; the record is another process' from now on. */
+  async leave(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
-    const { dcs, name, log, timers } = this.#options;
+    const { timers } = this.#options;
     for (let waited = 0; this.#writing && waited < writeMs; waited += 20) await timers.sleep(20);
+  }
+
+  /** Stops writing and takes the record away. */
+  async close(): Promise<void> {
+    const { dcs, name, log } = this.#options;
+    await this.leave();
     if (this.#version === null) return;
     const key = keys.router(name);
     await dcs

@@ -39,6 +39,7 @@ export class StreamPath {
   readonly #options: StreamOptions;
   readonly #streams = new Map<NetSocket, { readonly route: Route; readonly cut: () => void }>();
   readonly #closing = new AbortController();
+  #starting = 0;
   readonly #unsubscribe: () => void;
 
   constructor(options: StreamOptions) {
@@ -50,10 +51,16 @@ export class StreamPath {
     return this.#streams.size;
   }
 
+  /** Clients that are not connected through yet. */
+  get starting(): number {
+    return this.#starting;
+  }
+
   /** Connects a client through. Never throws. @param release gives the client's place back */
   async take(client: NetSocket, release: Release): Promise<void> {
     const { listener, proxies, access } = this.#options;
     let limit = this.#patience(client);
+    this.#starting += 1;
     client.onClose = () => undefined;
     try {
       const connect = async (): Promise<Reached> => {
@@ -75,6 +82,7 @@ export class StreamPath {
       release();
       this.#turnAway(client, thrown);
     } finally {
+      this.#starting -= 1;
       limit.clear();
     }
   }

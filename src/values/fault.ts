@@ -14,6 +14,7 @@ export const faultCatalogue = {
   DCS_CONFLICT: { retry: true, summary: "Somebody else changed the same record first" },
   DCS_GARBAGE: { retry: false, summary: "A record in the DCS cannot be understood" },
   // This host
+  UPGRADE_FAILED: { retry: true, summary: "The process that was to take over did not start" },
   PORT_OCCUPIED: { retry: true, summary: "A port is in use by another program" },
   BINARIES_MISSING: { retry: false, summary: "PostgreSQL programs were not found" },
   NODE_NAME_IN_USE: { retry: false, summary: "Another agent already runs under this node name" },

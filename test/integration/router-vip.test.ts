@@ -204,6 +204,36 @@ describe("a virtual address on real hosts", () => {
     await cluster.hosts.cable("db2", "in");
   });
 
+  it("stays where it is when its router is replaced by a new process", async () => {
+    await onlyHolder(four, "db1");
+    const old = routers.get("db1");
+    const writer = cluster.hosts.start(cluster.app, [process.execPath, client, four, "5000"], {
+      env: cluster.login,
+    });
+    try {
+      await writesGoOn(writer);
+      const lost = (): number => notes("db1").filter((note) => note.startsWith("vip_lost")).length;
+      const before = lost();
+      old?.signal("SIGUSR2");
+      await waitFor(() => old?.output().includes("router.handed_over") === true, {
+        timeoutMs: 30_000,
+        what: "the new process has taken over",
+      });
+      // Longer than the lock lives without the new process.
+      const until = performance.now() + 8_000;
+      while (performance.now() < until) expect(await holders(four), old?.output()).toEqual(["db1"]);
+      await writesGoOn(writer);
+      expect(writer.output()).not.toContain("failure");
+      expect(lost()).toBe(before);
+      await writer.stop();
+      await old?.ended;
+      expect(await holders(four)).toEqual(["db1"]);
+      expect(await cluster.sql(cluster.app, four, 5000, "select 1")).toBe("1");
+    } finally {
+      await writer.stop();
+    }
+  });
+
   it("was never on two hosts at once", () => {
     expect(sampled).toEqual({ four: 0, six: 0, withLeader: 0 });
   });

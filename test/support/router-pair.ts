@@ -225,6 +225,7 @@ function routerSettings(port: number, standbyPort: number, adminPort: number, di
       holdMs: 20_000,
       idleMs: null,
       stopMs: 1_000,
+      upgradeMs: 3_600_000,
     },
     openAfterArchiveMs: null,
     admin: { listen: "127.0.0.1", port: adminPort, users: [] },

@@ -214,6 +214,7 @@ class Host {
       settings: this.#settings,
       router: this.name,
       routerId,
+      inherited: false,
       dcs,
       book,
       address,

@@ -48,6 +48,8 @@ export interface KernelPath {
   view(): KernelPathView;
   /** Takes new access rules into use. */
   reload(): void;
+  /** Leaves the rules to another process, which states the same. */
+  leave(): Promise<void>;
   /** Removes the rules and puts the kernel's switches back. */
   close(): Promise<void>;
 }
@@ -140,12 +142,16 @@ class ListenerPath implements KernelPath {
     this.#wake();
   }
 
-  async close(): Promise<void> {
+  async leave(): Promise<void> {
     this.#closed = true;
     this.#unsubscribe();
     this.#stopWatch();
     this.#timer?.cancel();
     await this.#running;
+  }
+
+  async close(): Promise<void> {
+    await this.leave();
     const result = await this.#nft(removalText(this.#table));
     if (result !== null)
       this.#options.log("warn", "kernel.not_removed", { table: this.#table, message: result });

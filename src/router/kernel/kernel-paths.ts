@@ -12,6 +12,8 @@ export interface KernelPaths {
   readonly settings: RouterSettings;
   /** Takes new access rules into use. */
   reload(): void;
+  /** Leaves the rules to another process, which states the same. */
+  leave(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -47,5 +49,8 @@ export async function startKernelPaths(options: KernelPathsOptions): Promise<Ker
   const reload = (): void => {
     for (const path of paths) path.reload();
   };
-  return { paths, settings: { ...settings, listeners }, reload, close };
+  const leave = async (): Promise<void> => {
+    await Promise.all(paths.map((path) => path.leave()));
+  };
+  return { paths, settings: { ...settings, listeners }, reload, leave, close };
 }

@@ -4,6 +4,7 @@ import { fixtureNow } from "../../../test/support/agent-pictures.ts";
 import { metricsReference } from "../../../test/support/router-metrics.ts";
 import { routerPicture, routerSource, sessionView } from "../../../test/support/router-source.ts";
 import { watchProcess } from "../../system/process-probe.ts";
+import { systemTimers } from "../../system/timers.ts";
 import type { Order } from "../console/order.ts";
 import { Refusal } from "../console/refusal.ts";
 import { startRouterHttp, type RouterHttp } from "./http.ts";
@@ -28,6 +29,7 @@ beforeEach(async () => {
     listen: "127.0.0.1",
     port: 0,
     token: () => "secret",
+    timers: systemTimers,
     note: () => undefined,
   });
 });

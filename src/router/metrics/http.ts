@@ -3,8 +3,10 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { exposition } from "../../system/exposition.ts";
+import type { Timers } from "../../system/timers.ts";
 import { watchProcess } from "../../system/process-probe.ts";
 import { Fault, toFault } from "../../values/fault.ts";
+import { fdOf } from "../listener.ts";
 import type { RouterControl, RouterSource } from "../console/source.ts";
 import { Refusal } from "../console/refusal.ts";
 import { healthOf } from "./figures.ts";
@@ -19,19 +21,26 @@ export interface RouterHttpOptions {
   readonly listen: string;
   /** 0 = a free one. */
   readonly port: number;
+  /** A socket that listens there already. */
+  readonly fd?: number | undefined;
   /** What a client must send as bearer token to list sessions and to give orders; null = nobody may. */
   readonly token: () => string | null;
   readonly note: (line: string) => void;
+  readonly timers: Timers;
 }
 
 export interface RouterHttp {
   /** Where it listens, with the real port. */
   readonly url: string;
+  /** The open file of its socket; null = this Node does not tell. */
+  readonly fd: number | null;
   close(): Promise<void>;
 }
 
 /** How long a request may take to arrive; an order is a line. */
 const requestMs = 5_000;
+/** How long an answer may take that is under way when the server ends. */
+const closingMs = 500;
 const longestBody = 4_096;
 /** Scrapers and checks, not applications. */
 const mostConnections = 100;
@@ -95,11 +104,14 @@ export async function startRouterHttp(options: RouterHttpOptions): Promise<Route
   try {
     return {
       url: `http://${urlHost(options.listen)}:${await listen(server, options)}`,
+      fd: fdOf(server),
       close: async () => {
         probe.close();
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-        server.closeAllConnections();
+        server.closeIdleConnections();
+        const late = options.timers.after(closingMs, () => server.closeAllConnections());
         await closed;
+        late.cancel();
       },
     };
   } catch (thrown) {
@@ -177,7 +189,7 @@ async function send(incoming: IncomingMessage, response: ServerResponse, reply: 
   response.end(incoming.method === "HEAD" ? undefined : reply.body);
 }
 
-function listen(server: Server, { listen: host, port }: RouterHttpOptions): Promise<number> {
+function listen(server: Server, { listen: host, port, fd }: RouterHttpOptions): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const code = error.code === "EADDRINUSE" ? "PORT_OCCUPIED" : "CONFIG_INVALID";
@@ -189,7 +201,7 @@ function listen(server: Server, { listen: host, port }: RouterHttpOptions): Prom
         }),
       );
     });
-    server.listen({ host, port }, () => {
+    server.listen(fd === undefined ? { host, port } : { fd }, () => {
       const address = server.address();
       resolve(typeof address === "object" && address !== null ? address.port : port);
     });

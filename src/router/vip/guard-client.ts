@@ -77,6 +77,8 @@ export class VipGuardClient {
     if (child === null || child.exitCode !== null) return;
     const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
     this.#send({ kind: "end" });
+    // It ends once it reads nothing more.
+    child.stdin?.end();
     const timer = this.#options.timers.after(answerLimitMs, () => child.kill("SIGKILL"));
     await ended;
     timer.cancel();

@@ -14,6 +14,8 @@ export interface VipKeeperOptions extends VipStoreOptions {
   readonly unfit: () => string | null;
   readonly notifier: VipNotifier;
   readonly timers: Timers;
+  /** Another process of this router, with the same `routerId`, has left what it held. */
+  readonly inherited: boolean;
 }
 
 /** One virtual address as the status and the console show it. */
@@ -40,6 +42,8 @@ const putTries = 3;
 const restMs = 10_000;
 const renewalsPerTtl = 5;
 const retryMs = 50;
+/** How often a process that has inherited the address looks whether it can hold it yet. */
+const inheritMs = 100;
 
 /** Holds this router's end of one virtual address: its lock, and the address on this host. */
 export class VipKeeper {
@@ -91,6 +95,14 @@ export class VipKeeper {
           this.wake();
         } else this.#timer = this.#options.timers.after(ms, () => this.wake());
       });
+  }
+
+  /** Leaves the address and the lock as they are to another process of the same router. */
+  async leave(): Promise<void> {
+    this.#closed = true;
+    this.#timer?.cancel();
+    await this.#running;
+    this.#stopAnnouncing();
   }
 
   /** Gives the address and the lock up in order, so that another router takes over at once. */
@@ -153,6 +165,8 @@ export class VipKeeper {
   #decide(): VipStep {
     const { settings, router, routerId, book, clock } = this.#options;
     const unfit = this.#unfit();
+    // Its guard is starting, say: the kernel's lifetime and the lock both end by themselves if that does not change.
+    if (unfit !== null && this.#held === null && this.#inherits()) return { kind: "wait", ms: inheritMs };
     return decideVip({
       now: clock.now(),
       self: { router, routerId, priority: settings.priority },
@@ -305,12 +319,22 @@ export class VipKeeper {
       if (problem !== null && problem !== this.#interfaceProblem) this.#blame(problem, 0);
       this.#interfaceProblem = problem;
       // Left by an earlier life of this router: whoever does not hold the lock must not have it.
-      if (facts.present && !facts.permanent && this.#held === null) await address.remove();
+      if (facts.present && !facts.permanent && this.#held === null && !this.#inherits())
+        await address.remove();
     } catch (thrown) {
       const { message } = toFault(thrown);
       if (message !== this.#interfaceProblem) this.#blame(message, 0);
       this.#interfaceProblem = message;
     }
+  }
+
+  /** Whether the address was left here by the process before this one, under a lock that goes on. */
+  #inherits(): boolean {
+    const { book, inherited, routerId } = this.#options;
+    if (!inherited) return false;
+    return (
+      book.lock === null || (book.lock.record?.routerId === routerId && book.lock.record.state === "held")
+    );
   }
 
   /** Tells the others whether this router could hold the address. */

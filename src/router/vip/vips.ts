@@ -32,13 +32,19 @@ export interface VipsOptions {
    * cannot renew its locks anyway.
    */
   readonly unhealthy: () => string | null;
+  /** What the process before this one was called in its locks, and left; null = there was none. */
+  readonly inherited: string | null;
 }
 
 /** The virtual addresses of a running router. */
 export interface Vips {
+  /** What this process is called in its locks. */
+  readonly routerId: string;
   view(): readonly VipView[];
   /** Something that `unhealthy` tells of has changed. */
   wake(): void;
+  /** Leaves every address as it is to another process, which goes on under the same `routerId`. */
+  leave(): Promise<void>;
   /** Gives every address up in order. */
   close(): Promise<void>;
 }
@@ -49,16 +55,15 @@ export interface Vips {
  */
 export function startVips(options: VipsOptions): Vips {
   const { settings, feed, dcs, clock, timers, random } = options;
-  if (settings.vips.length === 0)
-    return { view: () => [], wake: () => undefined, close: () => Promise.resolve() };
-  for (const vip of settings.vips) requireVipHost(vip);
+  const routerId = options.inherited ?? random.uuid();
+  if (settings.vips.length === 0) return noVips(routerId);
+  requireVips(settings);
   const log = (
     level: "info" | "warn" | "error",
     event: string,
     fields: Readonly<Record<string, unknown>>,
   ): void => options.log(level, event, fields);
   const tool = hostTools(timers);
-  const routerId = random.uuid();
   const wake = (): void => {
     for (const { keeper } of keepers) keeper.wake();
   };
@@ -101,6 +106,7 @@ export function startVips(options: VipsOptions): Vips {
       clock,
       timers,
       log,
+      inherited: options.inherited !== null,
     });
     return { book, keeper };
   });
@@ -113,8 +119,16 @@ export function startVips(options: VipsOptions): Vips {
   });
   wake();
   return {
+    routerId,
     view: () => keepers.map(({ keeper }) => keeper.view()),
     wake,
+    async leave() {
+      unsubscribe();
+      await Promise.all(keepers.map(({ keeper }) => keeper.leave()));
+      watch.close();
+      // Told to end in order, it takes nothing away. Its end is not waited for: meanwhile nobody would renew the locks.
+      void guard.close();
+    },
     async close() {
       unsubscribe();
       await Promise.all(keepers.map(({ keeper }) => keeper.close()));
@@ -122,6 +136,17 @@ export function startVips(options: VipsOptions): Vips {
       await guard.close();
     },
   };
+}
+
+/** The virtual addresses of a router that holds none, or not yet. */
+export function noVips(routerId = ""): Vips {
+  const nothing = (): Promise<void> => Promise.resolve();
+  return { routerId, view: () => [], wake: () => undefined, leave: nothing, close: nothing };
+}
+
+/** @throws Fault CAPABILITY_MISSING, TOOL_MISSING: this host cannot carry an address of the file */
+export function requireVips({ vips }: RouterSettings): void {
+  for (const vip of vips) requireVipHost(vip);
 }
 
 function requireVipHost(vip: VipSettings): void {
