@@ -7,6 +7,10 @@ import { SqlLexer, token } from "./sql-lexer.ts";
 export interface StatementFacts {
   /** It may change what the session keeps: settings, prepared statements, channels, temporary tables, advisory locks. */
   readonly touchesSession: boolean;
+  /** What it changes of that stays when the transaction it runs in is rolled back: prepared statements, advisory locks. */
+  readonly outlastsRollback: boolean;
+  /** It is one EXECUTE, whose arguments do nothing: of the statement of this name; null = it is not. */
+  readonly executes: string | null;
   /** Run inside a transaction, it may make something durable: COMMIT, PREPARE TRANSACTION, CALL, DO. */
   readonly mayCommit: boolean;
   /** It ends the transaction it runs in, one way or the other. */
@@ -23,6 +27,8 @@ export interface StatementFacts {
 
 const nothing: StatementFacts = Object.freeze({
   touchesSession: false,
+  outlastsRollback: false,
+  executes: null,
   mayCommit: false,
   endsTransaction: false,
   onlyBegins: false,
@@ -93,6 +99,8 @@ const temporaryAfter = /^(create|replace|into|local|global)$/;
 class StatementScan {
   readonly #lexer: SqlLexer;
   #touchesSession = false;
+  #outlasts = false;
+  #executes: string | null = null;
   #mayCommit = false;
   #endsTransaction = false;
   #statements = 0;
@@ -115,6 +123,8 @@ class StatementScan {
     }
     return {
       touchesSession: this.#touchesSession,
+      outlastsRollback: this.#outlasts,
+      executes: this.#statements === 1 ? this.#executes : null,
       mayCommit: this.#mayCommit,
       endsTransaction: this.#endsTransaction,
       onlyBegins: this.#begins === 1 && this.#statements === 1,
@@ -150,11 +160,16 @@ class StatementScan {
           this.#rest("");
           return;
         }
+      case "execute": // What it runs stands elsewhere.
+        this.#execute();
+        return;
       case "deallocate":
       case "discard":
-      case "execute": // What it runs stands elsewhere.
-      case "listen":
       case "load":
+        this.#stays();
+        this.#rest("");
+        return;
+      case "listen":
       case "unlisten":
         this.#touchesSession = true;
         {
@@ -163,7 +178,7 @@ class StatementScan {
         }
       case "call":
       case "do":
-        this.#touchesSession = true;
+        this.#stays();
         this.#mayCommit = true;
         {
           this.#rest("");
@@ -182,7 +197,7 @@ class StatementScan {
         if (lexer.isWord("transaction") && lexer.next() === token.string) {
           this.#mayCommit = true;
           this.#endsTransaction = true;
-        } else this.#touchesSession = true;
+        } else this.#stays();
         {
           this.#rest("");
           return;
@@ -206,6 +221,25 @@ class StatementScan {
       if (first === "commit" || first === "end") this.#mayCommit = true;
     }
     this.#rest("");
+  }
+
+  /** It changes what no rollback puts back. */
+  #stays(): void {
+    this.#touchesSession = true;
+    this.#outlasts = true;
+  }
+
+  #execute(): void {
+    const lexer = this.#lexer;
+    lexer.next();
+    const named = lexer.kind === token.word || lexer.kind === token.quoted;
+    const name = named ? lexer.text : null;
+    const before = this.#touchesSession;
+    this.#touchesSession = false;
+    this.#rest("");
+    const touches = this.#touchesSession as boolean;
+    if (!before && !touches) this.#executes = name;
+    this.#stays();
   }
 
   #set(): void {
@@ -258,10 +292,11 @@ class StatementScan {
       else if (blocks > 0 && word === "end") blocks--;
       if (
         (first === "declare" && word === "hold" && before === "with") ||
-        ((word === "temp" || word === "temporary") && temporaryAfter.test(before)) ||
-        (word === "execute" && (first === "explain" || (first === "create" && before === "as")))
+        ((word === "temp" || word === "temporary") && temporaryAfter.test(before))
       )
         this.#touchesSession = true;
+      if (word === "execute" && (first === "explain" || (first === "create" && before === "as")))
+        this.#stays();
       before = word;
       this.#name();
     }
@@ -273,8 +308,8 @@ class StatementScan {
     const name = lexer.kind === token.word || lexer.kind === token.quoted ? lexer.text : "";
     lexer.next();
     if (name === "") return;
-    if (name === null || name === "pg_temp" || (advisoryLock.test(name) && lexer.isSymbol("(")))
-      this.#touchesSession = true;
+    if (name === null || (advisoryLock.test(name) && lexer.isSymbol("("))) this.#stays();
+    else if (name === "pg_temp") this.#touchesSession = true;
     else if (name === "set_config" && lexer.isSymbol("(")) this.#setConfig();
   }
 
@@ -297,8 +332,10 @@ class StatementScan {
       else if (lexer.isSymbol(")") && depth-- === 0) break;
       const name = lexer.kind === token.word || lexer.kind === token.quoted ? lexer.text : "";
       // A call within a call is not worth telling apart.
-      if (name === null || name === "set_config") this.#touchesSession = this.#settingUnknown = true;
-      else if (advisoryLock.test(name)) this.#touchesSession = true;
+      if (name === null || name === "set_config") {
+        this.#settingUnknown = true;
+        this.#stays();
+      } else if (advisoryLock.test(name)) this.#stays();
       before = last;
       last = lexer.text ?? "";
     }

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { singlePrepare } from "./prepare-text.ts";
+import { preparedBody, singlePrepare } from "./prepare-text.ts";
 
 it.each<[string, string, string | null]>([
   ["prepare a as select 1", "a", "prepare a as select 1"],
@@ -19,4 +19,13 @@ it.each<[string, string, string | null]>([
   ["prepare a as select '\\'; drop table t; --'", "a", null],
 ])("%s", (text, name, expected) => {
   expect(singlePrepare(text, name)).toBe(expected);
+});
+
+it.each<[string, string]>([
+  ["prepare a as select 1", " select 1"],
+  ["PREPARE a(int, numeric(3, 2)) AS select $1 as b;", " select $1 as b"],
+  ["prepare a", ""],
+  ["prepare a as select '\\'; drop table t; --'", ""],
+])("of %s runs %s", (text, expected) => {
+  expect(preparedBody(text, "a")).toBe(expected);
 });

@@ -17,6 +17,22 @@ export function singlePrepare(text: string, name: string): string | null {
   return only !== undefined && found.length === 1 && same.length === 1 && same[0] === only ? only : null;
 }
 
+/** What one PREPARE of the text prepares; "" = it cannot be told apart with certainty. @param text as for `singlePrepare` */
+export function preparedBody(text: string, name: string): string {
+  const statement = singlePrepare(text, name);
+  if (statement === null) return "";
+  const lexer = new SqlLexer(statement, true);
+  lexer.next();
+  lexer.next();
+  for (let depth = 0; ;) {
+    lexer.next();
+    if (lexer.kind === token.end) return "";
+    if (lexer.isSymbol("(")) depth += 1;
+    else if (lexer.isSymbol(")")) depth -= 1;
+    else if (depth === 0 && lexer.isWord("as")) return statement.slice(lexer.end);
+  }
+}
+
 /** Every statement of the text that prepares this name. */
 function preparesOf(text: string, name: string, plainStrings: boolean): string[] {
   const lexer = new SqlLexer(text, plainStrings);

@@ -11,6 +11,7 @@ import type { ListenerView, NodeTraffic, PauseView, RoutingTimes } from "./conso
 import { openFronts, type Fronts } from "./fronts.ts";
 import { followPrimary, Gate } from "./gate.ts";
 import { GateRoutes } from "./gate-routes.ts";
+import type { Inheritance } from "./inheritance.ts";
 import { ClientLimits, NodePlaces } from "./limits.ts";
 import { ClusterRoutes } from "./routes.ts";
 import type { SessionContext } from "./session-context.ts";
@@ -45,6 +46,8 @@ export interface RouterOptions {
   readonly onConsole: (client: AdmittedClient) => void;
   /** The answer to a gate has changed. */
   readonly onGateAnswer: () => void;
+  /** What the process before this one left; null = there was none. */
+  readonly inheritance?: Inheritance | null;
 }
 
 /** A router that runs: its listeners are open. */
@@ -76,6 +79,8 @@ export interface Router {
   reconnect(database: string | null): number;
   /** Takes new access rules and TLS files into use. @throws {Fault} what was in use stays so */
   reload(): Promise<void>;
+  /** Takes no new clients: another process does, on the same sockets. Those that are there stay. */
+  stopListening(): Promise<void>;
   /** Takes no new clients, lets transactions end within `stopMs`, and ends every session. */
   stop(stopMs: number): Promise<void>;
 }
@@ -85,7 +90,7 @@ export interface Router {
  * @throws {Fault} PORT_OCCUPIED, CONFIG_INVALID, CONFIG_UNREADABLE
  */
 export async function startRouter(options: RouterOptions): Promise<Router> {
-  const { settings, feed, clock, timers, random, log } = options;
+  const { settings, feed, clock, timers, random, log, inheritance = null } = options;
   const table = new SessionTable();
   const times = new Times();
   const counters = new Map<string, ListenerCounters>();
@@ -107,6 +112,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     log,
     timeouts: () => settings().timeouts,
     counters: countersOf,
+    nodeCounters: (node) => table.counters(node),
     logins: new Slots(mostLogins),
     pulse,
     routed: (ms) => times.add(ms),
@@ -145,6 +151,10 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     onClient: (client) => table.add(new Session(client, context)),
     onConsole: options.onConsole,
     onCancel: (client) => table.find(client)?.cancel() ?? Promise.resolve(),
+    ...(inheritance !== null && {
+      inherited: (at) => inheritance.takeFd(at),
+      askPredecessor: (request) => inheritance.cancel(request),
+    }),
   });
   const unsubscribe = feed.subscribe((now, before) => {
     gate.follow(now);
@@ -211,6 +221,10 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
       return concerned.length;
     },
     reload: () => fronts.reload(),
+    stopListening: async () => {
+      listening.clear();
+      await fronts.stopListening();
+    },
     stop: async (stopMs) => {
       listening.clear();
       await fronts.stopListening();

@@ -282,3 +282,71 @@ describe("statements of the protocol", () => {
     expect(talk.ready().books.statements.tooLarge).toBe(true);
   });
 });
+
+describe("what a lost transaction leaves of the session", () => {
+  /** The server is gone. @returns whether the session has to be looked at */
+  const dirtyAfterLoss = (talk: Talk): boolean => {
+    talk.books.lost(talk.books.outcome(false));
+    return talk.books.dirty;
+  };
+  const inTransaction = (): Talk => new Talk().asks("begin").ready(open);
+
+  it.each([
+    "set work_mem = '1MB'",
+    "select set_config('app.a', 'b', false)",
+    "listen news",
+    "create temp table t (n int)",
+    "declare c cursor with hold for select 1",
+  ])("nothing of %s, which is rolled back", (sql) => {
+    expect(dirtyAfterLoss(inTransaction().asks(sql))).toBe(false);
+    expect(dirtyAfterLoss(inTransaction().asks(sql).ready(open))).toBe(false);
+    expect(dirtyAfterLoss(inTransaction().runs(sql).ready(open).asks("rollback"))).toBe(false);
+  });
+
+  it.each([
+    "prepare a as select 1",
+    "deallocate a",
+    "select pg_advisory_lock(1)",
+    "execute unknown",
+    "load 'auto_explain'",
+    "do $$ begin end $$",
+  ])("perhaps all of %s, which is not", (sql) => {
+    expect(dirtyAfterLoss(inTransaction().asks(sql).ready(open))).toBe(true);
+  });
+
+  it("all of what was there before, and of what may have been committed", () => {
+    const set = "set work_mem = '1MB'";
+    expect(dirtyAfterLoss(new Talk().asks(set).ready().asks("begin").ready(open))).toBe(true);
+    expect(dirtyAfterLoss(inTransaction().asks(set).ready(open).asks("commit"))).toBe(true);
+    expect(dirtyAfterLoss(inTransaction().asks(set).ready(open).asks("commit").ready())).toBe(true);
+    expect(dirtyAfterLoss(new Talk().asks(set))).toBe(true);
+    // That a BEGIN on its way has begun anything nobody has said yet.
+    expect(dirtyAfterLoss(new Talk().asks("begin").asks(set))).toBe(true);
+  });
+});
+
+describe("an EXECUTE of SQL", () => {
+  const knows = (body: string): Talk => {
+    const talk = new Talk();
+    talk.books.sqlPrepared = new Map([["a", body]]);
+    return talk;
+  };
+
+  it("counts as what it executes, where that is known", () => {
+    const talk = knows(" select $1").asks("execute a(1)");
+    expect([talk.books.dirty, talk.books.outcome(false)]).toEqual([false, "unknown"]);
+    const inside = knows(" insert into t values ($1)").asks("begin").ready(open).asks("EXECUTE a (1);");
+    expect([inside.books.dirty, inside.books.outcome(false)]).toEqual([false, "aborted"]);
+  });
+
+  it.each([
+    ["execute a(set_config('x.y', '1', false))", " select 1"],
+    ["execute a(1)", " select set_config($1, '1', false)"],
+    ["execute a(1)", ""],
+    ["execute b", " select 1"],
+    ["execute a; set work_mem = '1MB'", " select 1"],
+    ["explain analyze execute a", " select 1"],
+  ])("is looked at afterwards where more may happen: %s of %s", (sql, body) => {
+    expect(knows(body).asks(sql).books.dirty).toBe(true);
+  });
+});

@@ -4,7 +4,7 @@ import { scanStatement, type StatementFacts } from "../pgwire/statement.ts";
 import { Awaited, awaited } from "./session-awaited.ts";
 import type { Hidden } from "./session-hidden.ts";
 import { BeginAlone } from "./session-begin.ts";
-import { does, Statements } from "./session-statements.ts";
+import { does, Statements, worst } from "./session-statements.ts";
 
 /** Where a COPY stands, seen from the session. */
 type Copy = "none" | "in" | "out" | "both";
@@ -25,6 +25,8 @@ const changesCode =
   /^\s*(?:create|alter|drop)\s+(?:or\s+replace\s+)?(?:constraint\s+)?(?:function|procedure|routine|policy|trigger)\b/i;
 const customName = /^[a-z_][\w$]*(?:\.[a-z_][\w$]*)+$/i;
 
+const nothingPrepared: ReadonlyMap<string, string> = new Map();
+
 /**
  * Follows the conversation of one client with its server, message by message, and knows at each point whether the session
  * could go on elsewhere, and what is in flight. It holds no sockets and forwards nothing.
@@ -35,19 +37,25 @@ export class Books {
   /** Messages of the extended protocol were sent, and no Sync after them. */
   extended = false;
   copy: Copy = "none";
-  /** The session's own state may have changed since it was last looked at. */
-  dirty = false;
   /** The client has sent anything since then. */
   touched = false;
   /** A setting was named by an expression: no look at the catalog can find it. */
   settingUnknown = false;
   /** standard_conforming_strings. */
   plainStrings = true;
+  /** What has ended since somebody last took these away. */
   transactions = 0;
+  queries = 0;
+  selects = 0;
   /** What the code of the database may do to the session unseen. */
   hidden: Hidden = { names: new Set(), words: null, stale: false };
   readonly statements = new Statements();
   readonly awaited: Awaited;
+  /** Statements prepared by SQL, by name: what they run; empty = the text could not be told apart. */
+  sqlPrepared: ReadonlyMap<string, string> = nothingPrepared;
+  #dirty = false;
+  /** Not all of what made it dirty is undone when the transaction is lost that is open now. */
+  #dirtyKept = false;
   #customNames: Set<string> | null = null;
   /** What was sent will run inside a transaction. */
   #inside = false;
@@ -67,6 +75,24 @@ export class Books {
       if (code === awaited.namedParse || code === awaited.statementClose) this.statements.settle(answered);
       else if (code === awaited.unnamedParse && !answered) this.statements.dropUnnamed();
     });
+  }
+
+  /** The session's own state may have changed since it was last looked at. */
+  get dirty(): boolean {
+    return this.#dirty;
+  }
+
+  set dirty(dirty: boolean) {
+    this.#dirty = dirty;
+    this.#dirtyKept = dirty;
+  }
+
+  /**
+   * The server is gone: what a transaction had changed in the session that was lost with it was undone, and the session is again
+   * what it was when it was last looked at.
+   */
+  lost(outcome: Outcome): void {
+    if (outcome !== "unknown" && !this.#dirtyKept) this.dirty = false;
   }
 
   /** Nothing is in flight and no transaction is open. */
@@ -170,7 +196,10 @@ export class Books {
     this.awaited.ready();
     this.status = state;
     this.copy = "none";
-    if (state === transactionState.idle) this.transactions += 1;
+    if (state === transactionState.idle) {
+      this.transactions += 1;
+      this.#dirtyKept = this.#dirty;
+    }
     if (this.awaited.replies > 0) return;
     this.#autocommit = false;
     this.#commit = false;
@@ -185,6 +214,14 @@ export class Books {
       this.awaited.copyIn();
       this.#copyEnded = this.awaited.copyEndSeen;
     } else this.copy = type === fromServer.copyOut ? "out" : "both";
+  }
+
+  /** CommandComplete. @param tag where its tag begins */
+  completed(buffer: Buffer, tag: number): void {
+    this.queries += 1;
+    // Only one other tag begins with the same letter as often, SET: the third tells them apart.
+    if (buffer[tag] === 0x53 && buffer[tag + 2] === 0x4c) this.selects += 1;
+    this.statementOver();
   }
 
   /** CommandComplete, or an error that does not end the session: a copy is over, a BEGIN has its answer. */
@@ -213,12 +250,20 @@ export class Books {
     this.#begin.other();
     this.awaited.push(awaited.query);
     this.statements.dropUnnamed();
-    if (sql === null) this.#runs(does.touchSession | does.commit, null);
+    if (sql === null) this.#runs(worst, null);
     else {
       const facts = scanStatement(sql, this.plainStrings);
       if (facts.onlyBegins && alone) this.#begin.begins(sql, false);
-      this.#runs(this.#doing(sql, facts), facts);
+      this.#runs(this.#executing(facts) ?? this.#doing(sql, facts), facts);
     }
+  }
+
+  /** What an EXECUTE does by what it executes; null = it is none, or that is not known. */
+  #executing({ executes }: StatementFacts): number | null {
+    const body = executes === null ? undefined : this.sqlPrepared.get(executes);
+    if (body === undefined || body === "") return null;
+    const facts = scanStatement(body, this.plainStrings);
+    return facts.settingParameters.length > 0 ? null : this.#doing(body, facts);
   }
 
   /** @param alone nothing was in flight before it */
@@ -229,7 +274,7 @@ export class Books {
     const nameEnd = named ? buffer.indexOf(0, start) : start;
     const name = nameEnd === -1 ? "" : buffer.toString("latin1", start, nameEnd);
     const sqlEnd = complete ? buffer.indexOf(0, nameEnd + 1) : -1;
-    let what = does.touchSession | does.commit;
+    let what = worst;
     let facts: StatementFacts | null = null;
     if (nameEnd !== -1 && sqlEnd !== -1 && sqlEnd < end) {
       const sql = buffer.toString("latin1", nameEnd + 1, sqlEnd);
@@ -247,7 +292,7 @@ export class Books {
     const nameEnd = portalEnd === -1 ? -1 : buffer.indexOf(0, portalEnd + 1);
     if (portalEnd === -1 || nameEnd === -1 || nameEnd >= end) {
       // Of a long message only the beginning is seen, which may end before the names do: it counts as the worst there is.
-      this.#portal = does.touchSession | does.commit;
+      this.#portal = worst;
       this.settingUnknown = true;
       return;
     }
@@ -265,7 +310,7 @@ export class Books {
 
   #execute(buffer: Buffer, start: number): void {
     const unnamed = buffer[start] === 0;
-    this.#runs(unnamed ? this.#portal : this.statements.notable ? does.touchSession | does.commit : 0, null);
+    this.#runs(unnamed ? this.#portal : this.statements.notable ? worst : 0, null);
   }
 
   #close(buffer: Buffer, start: number, end: number, complete: boolean): void {
@@ -284,10 +329,11 @@ export class Books {
     for (const name of facts.settings) this.#custom(name);
     if (facts.settingUnknown) this.settingUnknown = true;
     const { hidden } = this;
-    const touches = facts.touchesSession || hidden.words?.test(sql) === true;
+    const unseen = hidden.words?.test(sql) === true;
     if (changesCode.test(sql)) hidden.stale = true;
     return (
-      (touches ? does.touchSession : 0) |
+      (facts.touchesSession || unseen ? does.touchSession : 0) |
+      (facts.outlastsRollback || unseen ? does.outlast : 0) |
       (facts.mayCommit ? does.commit : 0) |
       (facts.endsTransaction ? does.endTransaction : 0) |
       (facts.onlyBegins ? does.begin : 0)
@@ -300,7 +346,12 @@ export class Books {
       return;
     }
     if ((facts?.settingParameters.length ?? 0) > 0) this.settingUnknown = true;
-    if ((what & does.touchSession) !== 0) this.dirty = true;
+    if ((what & does.touchSession) !== 0) {
+      this.#dirty = true;
+      // That a transaction is open the server has said: a BEGIN on its way may fail.
+      const undone = this.#inside && this.status !== transactionState.idle;
+      if (!undone || (what & does.outlast) !== 0) this.#dirtyKept = true;
+    }
     if ((what & does.begin) !== 0) {
       this.#inside = true;
       return;

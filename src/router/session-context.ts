@@ -7,7 +7,7 @@ import type { BackendConnector } from "./backend-connect.ts";
 import type { Route } from "./backend.ts";
 import type { HiddenState } from "./session-hidden.ts";
 import type { Slots } from "./session-slots.ts";
-import type { ListenerCounters } from "./sessions.ts";
+import type { ListenerCounters, NodeCounters } from "./sessions.ts";
 
 /** Where sessions can go, and when. */
 export interface Routes {
@@ -37,6 +37,7 @@ export interface SessionContext {
   /** Those of now: they can be changed while sessions run. */
   readonly timeouts: () => RouterTimeouts;
   readonly counters: (listener: string) => ListenerCounters;
+  readonly nodeCounters: (node: NodeName) => NodeCounters;
   /** Bounds how many logins run at once. */
   readonly logins: Slots;
   /** A clock read now and then: enough to say how long a client has been idle. */

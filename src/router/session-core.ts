@@ -183,6 +183,7 @@ export abstract class SessionCore implements TrafficOwner {
     }
     const outcome = books.outcome(this.#wasReadOnly());
     const bye = farewell(books, outcome);
+    books.lost(outcome);
     books.restart(transactionState.idle);
     const pins = this.state.pins(this.behindGate);
     if (pins.length > 0) {
@@ -248,6 +249,7 @@ export abstract class SessionCore implements TrafficOwner {
     this.behindGate = false;
     this.traffic.cancelledAs = null;
     this.phase = "live";
+    this.traffic.nodeCounters = this.context.nodeCounters(backend.route.node);
     this.traffic.attach(backend);
     this.traffic.unblock();
     this.context.swapped(this.client.id);

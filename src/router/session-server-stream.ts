@@ -102,7 +102,7 @@ export class ServerStream {
           books.ready(chunk[at + headerLength] ?? 0);
           break;
         case fromServer.commandComplete:
-          books.statementOver();
+          books.completed(chunk, at + headerLength);
           break;
         case fromServer.parseComplete:
           books.awaited.parseComplete();
@@ -130,7 +130,8 @@ export class ServerStream {
   /** Enters a message in the books that was shown to the sink while `watchAll`. */
   enter(type: number, buffer: Buffer, from: number): void {
     if (type === fromServer.readyForQuery) this.#books.ready(buffer[from + headerLength] ?? 0);
-    else if (type === fromServer.commandComplete || type === fromServer.error) this.#books.statementOver();
+    else if (type === fromServer.commandComplete) this.#books.completed(buffer, from + headerLength);
+    else if (type === fromServer.error) this.#books.statementOver();
     else if (type === fromServer.parseComplete) this.#books.awaited.parseComplete();
     else if (type === fromServer.closeComplete) this.#books.awaited.closeComplete();
     else if (type === fromServer.copyIn || type === fromServer.copyOut || type === fromServer.copyBoth)

@@ -1,6 +1,7 @@
 import type { CarriedState } from "./carry.ts";
 import type { Books } from "./session-books.ts";
 import type { PinReason } from "./sessions.ts";
+import { preparedBody } from "./prepare-text.ts";
 import { pinsOf, type Snapshot } from "./snapshot.ts";
 
 /** What is known of a session's own state, and whether that is enough to set it up on another server. */
@@ -26,6 +27,7 @@ export class SessionState {
     }
     this.#snapshot = snapshot;
     this.#strangeStatements = !this.#books.statements.keepOnly(snapshot.protocolPrepared);
+    this.#books.sqlPrepared = bodiesOf(snapshot.prepared);
     this.#books.dirty = false;
     this.#books.touched = false;
   }
@@ -64,4 +66,11 @@ export class SessionState {
     if (books.dirty || books.settingUnknown || this.#unfit) pins.push("state unknown");
     return pins;
   }
+}
+
+const none: ReadonlyMap<string, string> = new Map();
+
+function bodiesOf(prepared: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  if (prepared.size === 0) return none;
+  return new Map([...prepared].map(([name, text]) => [name, preparedBody(text, name)]));
 }

@@ -9,7 +9,12 @@ export const does = {
   endTransaction: 4,
   /** It is nothing but BEGIN: what follows is inside a transaction. */
   begin: 8,
+  /** What it changes of the session stays when its transaction is rolled back. */
+  outlast: 16,
 } as const;
+
+/** What a statement counts as that cannot be read. */
+export const worst = does.touchSession | does.commit | does.outlast;
 
 /** A statement prepared by the protocol. */
 interface Kept {

@@ -8,7 +8,7 @@ import { notReplicatedError } from "./session-answers.ts";
 import { Books } from "./session-books.ts";
 import { ClientStream } from "./session-client-stream.ts";
 import { ServerStream, type ServerSink } from "./session-server-stream.ts";
-import type { ListenerCounters } from "./sessions.ts";
+import type { ListenerCounters, NodeCounters } from "./sessions.ts";
 import type { WireSocket } from "./wire-socket.ts";
 
 /** Who decides what the traffic cannot. */
@@ -34,6 +34,8 @@ const syncWait = Buffer.from("SyncRepWaitForLSN", "latin1");
  * pieces go through as they come; otherwise the client's messages are taken one by one.
  */
 export class Traffic implements ServerSink {
+  /** Of the node it is on; set with the server. */
+  nodeCounters: NodeCounters = { transactions: 0, queries: 0, selects: 0 };
   readonly books = new Books();
   readonly client = new ClientStream(this.books);
   readonly server: ServerStream;
@@ -249,15 +251,19 @@ export class Traffic implements ServerSink {
       return;
     }
     const { books } = this;
-    if (books.transactions > 0) {
-      this.#counters.transactions += books.transactions;
-      books.transactions = 0;
-    }
+    if (books.transactions > 0 || books.queries > 0) this.#count();
     if (this.#attention) {
       if (this.atRest && !this.#blocked) this.#owner.onRest();
       this.work();
     } else if (books.dirty && this.atRest && !this.#blocked) this.#owner.onRest();
     if (this.#clientPaused) this.#reading();
+  }
+
+  #count(): void {
+    const { books } = this;
+    add(this.#counters, books);
+    add(this.nodeCounters, books);
+    books.transactions = books.queries = books.selects = 0;
   }
 
   #toServer(buffer: Buffer, length: number): void {
@@ -340,4 +346,10 @@ function nothing(): void {
 
 function isCopy(type: number | undefined): boolean {
   return type === fromClient.copyData || type === fromClient.copyDone || type === fromClient.copyFail;
+}
+
+function add(counters: NodeCounters, { transactions, queries, selects }: Books): void {
+  counters.transactions += transactions;
+  counters.queries += queries;
+  counters.selects += selects;
 }

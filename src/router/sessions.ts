@@ -32,8 +32,21 @@ export interface SessionView {
   readonly carried: number;
 }
 
-/** Plain counters of one listener since the start of the router; grow only. */
-export interface ListenerCounters {
+/** What sessions have done, as plain counters that grow only. */
+export interface WorkCounters {
+  /** Ended: the server was ready for the next. */
+  transactions: number;
+  /** Statements that were completed. */
+  queries: number;
+  /** Of those, the ones PostgreSQL calls SELECT. */
+  selects: number;
+}
+
+/** Of one node since the start of the router. */
+export type NodeCounters = WorkCounters;
+
+/** Of one listener since the start of the router. */
+export interface ListenerCounters extends WorkCounters {
   accepted: number;
   refused: number;
   held: number;
@@ -43,7 +56,6 @@ export interface ListenerCounters {
   unknownOutcomes: number;
   bytesFromClients: number;
   bytesFromServers: number;
-  transactions: number;
 }
 
 /** Counters that start at nothing. */
@@ -59,5 +71,7 @@ export function newCounters(): ListenerCounters {
     bytesFromClients: 0,
     bytesFromServers: 0,
     transactions: 0,
+    queries: 0,
+    selects: 0,
   };
 }

@@ -119,6 +119,38 @@ describe("a failover", () => {
     await busy.end();
   });
 
+  test("keeps a session that was set up anew in the transaction, as it was before it", async () => {
+    const client = await pair.connect();
+    await client.query("set work_mem = '6MB'");
+    await client.query("prepare twice(int) as select $1 * 2");
+    expect(await one(client, "execute twice(2)")).toBe(4);
+    await client.query("begin");
+    await client.query("set work_mem = '9MB'");
+    await client.query("select set_config('app.tenant', 'red', false)");
+    await client.query("create temp table passing (n int)");
+    expect(await one(client, "execute twice(3)")).toBe(6);
+    await pair.fail();
+    expect(await codeOf(client.query("select 1"))).toBe("40001");
+    await client.query("rollback");
+    expect(await one(client, "show work_mem")).toBe("6MB");
+    expect(await one(client, "select coalesce(current_setting('app.tenant', true), '')")).toBe("");
+    expect(await one(client, "execute twice(4)")).toBe(8);
+    await client.end();
+  });
+
+  test("keeps a session whose EXECUTE was running", async () => {
+    const client = await pair.connect();
+    await client.query("prepare slow as select pg_sleep(30)");
+    expect(await one(client, "select 1")).toBe(1);
+    await client.query("begin");
+    const lost = codeOf(client.query("execute slow"));
+    await pair.fail();
+    expect(await lost).toBe("40001");
+    await client.query("rollback");
+    expect(await one(client, "select count(*)::int from pg_prepared_statements")).toBe(1);
+    await client.end();
+  });
+
   test("says that the outcome is not known to who was committing", async () => {
     const client = await pair.connect();
     const outcome = codeOf(client.query("select pg_sleep(30)"));

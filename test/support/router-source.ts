@@ -17,6 +17,8 @@ export const noCounters: ListenerCounters = {
   bytesFromClients: 0,
   bytesFromServers: 0,
   transactions: 0,
+  queries: 0,
+  selects: 0,
 };
 
 /** An idle session of the user `app` on db1. */
@@ -86,6 +88,7 @@ export const routerSettings: RouterSettings = {
     holdMs: 30_000,
     idleMs: null,
     stopMs: 30_000,
+    upgradeMs: 3_600_000,
   },
   openAfterArchiveMs: null,
   admin: { listen: "127.0.0.1", port: 6432, users: [] },
@@ -165,6 +168,9 @@ export function routerSource(picture: RouterPicture): RouterSource {
     traffic: (node) => ({
       sessions: [...picture.sessions.values()].filter((view) => view.node === node).length,
       given: node === "db1" ? 3 : 0,
+      transactions: node === "db1" ? 20 : 0,
+      queries: node === "db1" ? 50 : 0,
+      selects: node === "db1" ? 30 : 0,
     }),
     routingTimes: () => ({
       buckets: [

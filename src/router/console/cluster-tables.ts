@@ -22,8 +22,8 @@ const runs = new Set<string>(["running", "streaming", "replaying"]);
 
 /**
  * `SHOW POOL_NODES`, in pgpool's columns and words, all of them text as there. status: `up`; `waiting` = up, and nobody was
- * sent there yet; `down` = gets no client: not there, or detached. select_cnt: sessions that were put there, since statements
- * are not told apart. load_balance_node: whether readers are sent there.
+ * sent there yet; `down` = gets no client: not there, or detached. select_cnt: statements that PostgreSQL called SELECT when it
+ * completed them there. load_balance_node: whether readers are sent there.
  */
 export function poolNodesTable(source: RouterSource): Table {
   const topology = source.topology();
@@ -47,7 +47,7 @@ export function poolNodesTable(source: RouterSource): Table {
       (total === 0 ? 0 : weight / total).toFixed(6),
       isPrimary ? "primary" : "standby",
       answers ? (record?.role ?? (isPrimary ? "primary" : "standby")) : "unknown",
-      String(traffic.given),
+      String(traffic.selects),
       open && weight > 0 ? "true" : "false",
       isPrimary ? "0" : String(standby?.lagBytes ?? 0),
       isPrimary || !streams ? "" : "streaming",

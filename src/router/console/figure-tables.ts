@@ -14,7 +14,7 @@ const statColumns = columnsOf(
 
 /**
  * `SHOW STATS`. The router counts by listener, so `database` is the name of the listener. What it does not measure (the
- * time inside transactions) is NULL; a query and a transaction are the same to it: what ends with the session idle again.
+ * time inside transactions) is NULL.
  */
 export function statsTable(source: RouterSource, rates: Rates): Table {
   const rows = source.listeners().map((listener): Row => {
@@ -22,7 +22,7 @@ export function statsTable(source: RouterSource, rates: Rates): Table {
     const rate = rates.of(listener.name);
     return [
       ...[listener.name, ...totals(counters), null, null, null],
-      ...[rate.transactions, rate.transactions, rate.bytesFromClients, rate.bytesFromServers],
+      ...[rate.transactions, rate.queries, rate.bytesFromClients, rate.bytesFromServers],
       ...[null, null, null],
       ...ownFigures(listener),
     ];
@@ -31,8 +31,8 @@ export function statsTable(source: RouterSource, rates: Rates): Table {
 }
 
 function totals(counters: Readonly<ListenerCounters>): readonly number[] {
-  const { transactions, bytesFromClients, bytesFromServers } = counters;
-  return [transactions, transactions, bytesFromClients, bytesFromServers];
+  const { transactions, queries, bytesFromClients, bytesFromServers } = counters;
+  return [transactions, queries, bytesFromClients, bytesFromServers];
 }
 
 function ownFigures({ name, target, counters }: ListenerView): Row {
@@ -57,7 +57,7 @@ export function statsAveragesTable(source: RouterSource, rates: Rates): Table {
   const rows = source.listeners().map(({ name }): Row => {
     const rate = rates.of(name);
     return [
-      ...[name, rate.transactions, rate.transactions, rate.bytesFromClients, rate.bytesFromServers],
+      ...[name, rate.transactions, rate.queries, rate.bytesFromClients, rate.bytesFromServers],
       ...[null, null, null],
     ];
   });
@@ -72,7 +72,7 @@ export function totalsTable(source: RouterSource): Table {
   };
   for (const { counters } of source.listeners()) {
     add("total_xact_count", counters.transactions);
-    add("total_query_count", counters.transactions);
+    add("total_query_count", counters.queries);
     add("total_client_bytes", counters.bytesFromClients);
     add("total_server_bytes", counters.bytesFromServers);
     add("total_accepted", counters.accepted);

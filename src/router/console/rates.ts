@@ -6,6 +6,7 @@ import type { RouterSource } from "./source.ts";
 /** Per second, whole. */
 export interface Rate {
   readonly transactions: number;
+  readonly queries: number;
   readonly bytesFromClients: number;
   readonly bytesFromServers: number;
 }
@@ -46,10 +47,11 @@ export class Rates {
     const seconds = Math.max(elapsedMs(this.#before.at, until.at) / 1000, 1);
     const earlier = this.#before.counters.get(listener);
     const later = until.counters.get(listener);
-    const rate = (name: "transactions" | "bytesFromClients" | "bytesFromServers"): number =>
+    const rate = (name: "transactions" | "queries" | "bytesFromClients" | "bytesFromServers"): number =>
       Math.round(((later?.[name] ?? 0) - (earlier?.[name] ?? 0)) / seconds);
     return {
       transactions: rate("transactions"),
+      queries: rate("queries"),
       bytesFromClients: rate("bytesFromClients"),
       bytesFromServers: rate("bytesFromServers"),
     };

@@ -61,6 +61,10 @@ export interface NodeTraffic {
   readonly sessions: number;
   /** Sessions that were ever put on it. */
   readonly given: number;
+  /** What sessions did there, those of the path `stream` left out. */
+  readonly transactions: number;
+  readonly queries: number;
+  readonly selects: number;
 }
 
 /**

@@ -124,6 +124,8 @@ const counterHelps: Readonly<Record<keyof ListenerCounters, readonly [name: stri
   bytesFromClients: ["client_bytes_total", "Bytes that came from clients."],
   bytesFromServers: ["server_bytes_total", "Bytes that came from servers."],
   transactions: ["transactions_total", "Transactions that ended: the server was ready for the next."],
+  queries: ["queries_total", "Statements that were completed."],
+  selects: ["selects_total", "Statements that were completed and that PostgreSQL calls SELECT."],
 };
 
 function counterMetrics(listeners: readonly ListenerView[]): readonly Metric[] {
@@ -155,6 +157,13 @@ function nodeMetrics(source: RouterSource): readonly Metric[] {
       "node_given_total",
       "Sessions that were put on a node.",
       nodes.map(({ name, traffic }) => labelled({ node: name }, traffic.given)),
+    ),
+    ...(["transactions", "queries", "selects"] as const).map((what) =>
+      counter(
+        `node_${what}_total`,
+        `As ${what}_total, by the node.`,
+        nodes.map(({ name, traffic }) => labelled({ node: name }, traffic[what])),
+      ),
     ),
     gauge(
       "node_lag_bytes",
