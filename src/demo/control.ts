@@ -6,7 +6,7 @@ import { describe, type DemoDescription } from "./description.ts";
 import { memberPids } from "./etcd.ts";
 import { waitUntil, type DemoHost } from "./host.ts";
 import { killEverything, nodePids, nodeProcessesByPart } from "./processes.ts";
-import { routerProcess, routerReady, startRouter } from "./router.ts";
+import { routerProcesses, routerReady, routerRuns, startRouter } from "./router.ts";
 import { saveDemo } from "./up.ts";
 
 /** A part of a node that can be killed; host = every process of the node at once. */
@@ -22,7 +22,7 @@ export async function describeNow(demo: DemoFile): Promise<DemoDescription> {
   return describe(demo, {
     of: (node) => pids.get(node.name) ?? none,
     members: memberPids(demo),
-    router: demo.router === null ? null : (routerProcess(demo.router)?.pid ?? null),
+    router: demo.router === null ? null : (routerProcesses(demo.router).router?.pid ?? null),
   });
 }
 
@@ -34,9 +34,9 @@ function routerOf(demo: DemoFile): DemoRouter {
   });
 }
 
-/** SIGKILL for the router. @returns how many processes were killed @throws Fault NOT_FOUND */
+/** SIGKILL for the router; its supervisor starts it again. @returns how many processes were killed @throws Fault NOT_FOUND */
 export async function demoKillRouter(dir: string): Promise<number> {
-  const target = routerProcess(routerOf(await readDemo(dir)));
+  const target = routerProcesses(routerOf(await readDemo(dir))).router;
   return target !== null && signalProcess(target, "SIGKILL") ? 1 : 0;
 }
 
@@ -48,7 +48,7 @@ export async function demoKillRouter(dir: string): Promise<number> {
 export async function demoStartRouter(dir: string, host: DemoHost): Promise<boolean> {
   const demo = await readDemo(dir);
   const router = routerOf(demo);
-  const started = routerProcess(router) === null;
+  const started = !routerRuns(router);
   const running = started ? { ...router, process: await startRouter(demo, router, host) } : router;
   if (started) await saveDemo({ ...demo, router: running });
   await routerReady(running, host);

@@ -125,7 +125,7 @@ describe("the description of a demo", () => {
     expect(new URL(nodes[0]!.postgres).host).toBe("127.0.0.1:7001");
     expect(router).toMatchObject({ pid: 5, http: "http://127.0.0.1:9187" });
     expect(new URL(router!.admin).pathname).toBe("/pgherd");
-    expect(router!.command).toMatch(/pgherd router --config \/srv\/demo\/router\/router\.yml$/);
+    expect(router!.command).toMatch(/pgherd router --config \/srv\/demo\/router\/router\.yml --supervised$/);
     const text = introduction(withRouter, "pgherd", "db1").join("\n");
     expect(text).toContain("psql 'postgresql://demo@127.0.0.1:5000/demo'");
     expect(text).not.toContain("s:e");

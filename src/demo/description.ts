@@ -149,7 +149,7 @@ export function agentArgv(demo: DemoFile, node: DemoNode): readonly [string, ...
 /** The command that runs the router. */
 export function routerArgv(demo: DemoFile, router: DemoRouter): readonly [string, ...string[]] {
   const { node: program, script } = demo.program ?? { node: "node", script: "bin/pgherd" };
-  return [program, script, "router", "--config", router.config];
+  return [program, script, "router", "--config", router.config, "--supervised"];
 }
 
 /** Puts the change of user in front, for a shell of root. */

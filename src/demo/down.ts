@@ -1,12 +1,15 @@
 import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { demoFilePath, findDemo, type DemoFile } from "./demo-file.ts";
+import { demoFilePath, findDemo, type DemoFile, type DemoRouter } from "./demo-file.ts";
 import { removeMember } from "./etcd.ts";
 import type { DemoHost } from "./host.ts";
 import { forgetDemoDir } from "./pointer.ts";
 import { endProcesses, killEverything, living, nodeProcessesByPart } from "./processes.ts";
-import { routerProcess } from "./router.ts";
+import { routerProcesses } from "./router.ts";
 import { saveDemo } from "./up.ts";
+
+/** How long a router may take to end: it lets transactions end first. */
+const routerEndMs = 15_000;
 
 /** How `demo down` ended. */
 export interface DownResult {
@@ -27,8 +30,7 @@ export async function demoDown(dir: string, keep: boolean, host: DemoHost): Prom
     await forgetDemoDir(host.env, dir);
     return { found: false, removed: false };
   }
-  const router = demo.router === null ? null : routerProcess(demo.router);
-  if (router !== null) await endProcesses([router], keep ? "SIGTERM" : "SIGKILL", 15_000, host);
+  if (demo.router !== null) await endRouter(demo.router, keep ? "SIGTERM" : "SIGKILL", host);
   if (keep) await stopGently(demo, host);
   await Promise.all(demo.nodes.map((node) => killEverything(node, host)));
   const members = demo.etcd.members.map((member) => living(member.process)).filter((each) => each !== null);
@@ -40,6 +42,14 @@ export async function demoDown(dir: string, keep: boolean, host: DemoHost): Prom
   await removeDemo(demo);
   await forgetDemoDir(host.env, dir);
   return { found: true, removed: true };
+}
+
+/** The supervisor first: it passes the word on, waits for the router, and starts none after it. */
+async function endRouter(router: DemoRouter, signal: "SIGTERM" | "SIGKILL", host: DemoHost): Promise<void> {
+  const { supervisor } = routerProcesses(router);
+  if (supervisor !== null) await endProcesses([supervisor], signal, routerEndMs, host);
+  const left = routerProcesses(router).router;
+  if (left !== null) await endProcesses([left], signal, routerEndMs, host);
 }
 
 /** Agents first, so that none reacts to what follows; then a fast stop of every PostgreSQL. */

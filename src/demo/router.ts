@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { isAlive, processFacts, type ProcessIdentity } from "../postgres/processes.ts";
@@ -86,16 +86,42 @@ export async function routerReady(router: DemoRouter, host: DemoHost): Promise<v
   );
 }
 
-/** The router's process that lives now, also when it was started by hand; null = none. */
-export function routerProcess(router: DemoRouter): ProcessIdentity | null {
-  const recorded = living(router.process);
-  if (recorded !== null) return recorded;
+/** What of the router runs now, also when it was started by hand. */
+export interface RouterProcesses {
+  /** What starts it again when it dies; null = nothing does. */
+  readonly supervisor: ProcessIdentity | null;
+  readonly router: ProcessIdentity | null;
+}
+
+/** Looks for the router's processes. */
+export function routerProcesses(router: DemoRouter): RouterProcesses {
+  const found: { supervisor: ProcessIdentity | null; router: ProcessIdentity | null } = {
+    supervisor: living(router.process),
+    router: null,
+  };
   for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name) || Number(name) === process.pid || !belongsTo(Number(name), router)) continue;
-    const facts = processFacts(Number(name));
-    if (facts !== null) return facts;
+    const pid = Number(name);
+    if (!/^\d+$/.test(name) || pid === process.pid || !belongsTo(pid, router)) continue;
+    const facts = processFacts(pid);
+    if (facts === null || pid === found.supervisor?.pid) continue;
+    if (commandOf(pid).includes("--supervised")) found.supervisor ??= facts;
+    else found.router ??= facts;
   }
-  return null;
+  return found;
+}
+
+function commandOf(pid: number): readonly string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    return [];
+  }
+}
+
+/** Whether it runs, or will in a moment. */
+export function routerRuns(router: DemoRouter): boolean {
+  const { supervisor, router: running } = routerProcesses(router);
+  return supervisor !== null || running !== null;
 }
 
 async function isHealthy(router: DemoRouter): Promise<boolean> {

@@ -14,7 +14,7 @@ import { installProgram, ownBuild } from "./installation.ts";
 import { nodeFile, passfile } from "./node-file.ts";
 import { rememberDemoDir } from "./pointer.ts";
 import { living } from "./processes.ts";
-import { drawRouter, routerProcess, routerReady, startRouter } from "./router.ts";
+import { drawRouter, routerReady, routerRuns, startRouter } from "./router.ts";
 import { chooseRunAs, claimDirectory, findProgram, makeDirectory, writePrivately } from "./run-as.ts";
 import { initialSettings, type SettingsTree } from "./settings.ts";
 
@@ -55,7 +55,7 @@ async function withRouter(demo: DemoFile, host: DemoHost): Promise<DemoFile> {
   const { router } = demo;
   if (router === null) return demo;
   let running = router;
-  if (routerProcess(router) === null) {
+  if (!routerRuns(router)) {
     host.note("Starting the router");
     running = { ...router, process: await startRouter(demo, router, host) };
     await saveDemo({ ...demo, router: running });

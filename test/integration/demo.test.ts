@@ -122,6 +122,22 @@ describe("the demo", () => {
     expect(after.nodes[0]!.postmaster_pid).toBe(before.nodes[0]!.postmaster_pid);
   });
 
+  it("has a router that is started again when it dies", async () => {
+    const before = description.router?.pid;
+    expect((await demo("kill", "router")).code).toBe(0);
+    const router = await waitFor(
+      async () => {
+        const now = JSON.parse((await demo("status", "--json")).stdout) as DemoDescription;
+        const pid = now.router?.pid ?? null;
+        return pid !== null && pid !== before ? pid : null;
+      },
+      { timeoutMs: 30_000, what: "another router process" },
+    );
+    expect((await demo("start", "router")).stdout).not.toMatch(/\bstarted\b/i);
+    expect(isAlive(router)).toBe(true);
+    expect(await query(description.endpoints.primary, "select 1 as one")).toEqual([{ one: 1 }]);
+  });
+
   it("names the nodes it has when it is asked for another", async () => {
     const wrong = await demo("kill", "db9");
     expect(wrong.code).not.toBe(0);
