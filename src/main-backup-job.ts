@@ -6,12 +6,12 @@ import {
   type JobHandlers,
 } from "./backup/base/job-process.ts";
 import { runDrill } from "./backup/drill/run-drill.ts";
+import { runCollect, runCopy, runVerify } from "./backup/repository-jobs.ts";
 import type { BackupSettings } from "./config/backup-config.ts";
 import { loadBackupSettings } from "./config/backup-file.ts";
 import { systemClock } from "./system/clock.ts";
 import { systemRandom } from "./system/random.ts";
 import { systemTimers } from "./system/timers.ts";
-import { Fault } from "./values/fault.ts";
 
 /** A daemon that is gone is noticed at once; what a job then still does has this long. */
 const orphanMs = 10_000;
@@ -34,15 +34,11 @@ export async function backupJobMain(): Promise<number> {
 
 const handlers: JobHandlers = {
   base: async (options, context) => runBaseBackup(await partsOf(context), options),
-  verify: notThere,
+  verify: async (options, context) => runVerify(await partsOf(context), options),
   drill: async (options, context) => runDrill(await partsOf(context), options),
-  collect: notThere,
-  copy: notThere,
+  collect: async (options, context) => runCollect(await partsOf(context), options),
+  copy: async (options, context) => runCopy(await partsOf(context), options),
 };
-
-function notThere(): Promise<never> {
-  return Promise.reject(new Fault("REQUEST_INVALID", "Jobs of this kind are not part of this version yet"));
-}
 
 async function partsOf(context: JobContext): Promise<
   JobContext & {

@@ -6,6 +6,7 @@ import { Fault, toFault } from "../values/fault.ts";
 import { DirectoryStore } from "./repository/directory-store.ts";
 import { parseKey } from "./repository/identity.ts";
 import type { ObjectStore } from "./repository/object-store.ts";
+import { openS3Store } from "./repository/s3-settings.ts";
 import { createRepository, openRepository, type StoredRepository } from "./repository/open.ts";
 
 /** What opening a repository needs besides its settings. */
@@ -22,7 +23,7 @@ export async function openSettledRepository(
   settings: RepositorySettings,
   ports: RepositoryPorts,
 ): Promise<StoredRepository> {
-  return openRepository(await storeOf(settings), { ...ports, key: await keyOf(settings) });
+  return openRepository(await openSettledStore(settings, ports), { ...ports, key: await keyOf(settings) });
 }
 
 /** The same, and makes one where there is none. @throws as openSettledRepository */
@@ -31,7 +32,7 @@ export async function openOrCreateRepository(
   ports: RepositoryPorts,
 ): Promise<StoredRepository> {
   const options = { ...ports, key: await keyOf(settings) };
-  const store = await storeOf(settings);
+  const store = await openSettledStore(settings, ports);
   try {
     return await openRepository(store, options);
   } catch (thrown) {
@@ -44,13 +45,16 @@ export async function openOrCreateRepository(
   }
 }
 
-/** The object store that a backup file names. */
-async function storeOf({ place }: RepositorySettings): Promise<ObjectStore> {
+/** The object store that a backup file names, whatever is in it. @throws Fault CONFIG_UNREADABLE, CONFIG_INVALID */
+export async function openSettledStore(
+  { place }: RepositorySettings,
+  { timers }: Pick<RepositoryPorts, "timers">,
+): Promise<ObjectStore> {
   switch (place.kind) {
     case "directory":
       return Promise.resolve(new DirectoryStore(place.path));
     case "s3":
-      throw new Fault("CONFIG_INVALID", "Repositories in S3 are not part of this version yet");
+      return openS3Store(place, process.env, timers);
   }
 }
 
