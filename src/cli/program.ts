@@ -4,6 +4,7 @@ import { collect } from "./option-values.ts";
 import type { Bind } from "./tree/bind.ts";
 import { addChangingCommands, addReadingCommands } from "./tree/cluster-commands.ts";
 import { addBackupCommands } from "./tree/backup-commands.ts";
+import { addRestoreCommands } from "./tree/backup-restore-commands.ts";
 import { addRouterCommands } from "./tree/router-commands.ts";
 import { addConfigCommands, addDemoCommands, addNodeCommands, addOwnCommands } from "./tree/host-commands.ts";
 
@@ -38,7 +39,7 @@ export function createProgram(bind: Bind, io: Pick<CliIo, "stdout" | "stderr">):
   addChangingCommands(program, bind);
   addNodeCommands(program, bind);
   addRouterCommands(program, bind);
-  addBackupCommands(program, bind);
+  addRestoreCommands(addBackupCommands(program, bind), bind);
   addConfigCommands(program, bind);
   addDemoCommands(program, bind);
   addOwnCommands(program, bind);
