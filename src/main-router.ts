@@ -61,6 +61,7 @@ async function runRouter(file: string): Promise<number> {
   const feed = new ClusterFeed({
     dcs,
     agents,
+    openAfterArchiveMs: settings.openAfterArchiveMs,
     tokens: await TokenMemory.open(files, log),
     clock: systemClock,
     timers: systemTimers,

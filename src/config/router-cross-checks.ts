@@ -11,11 +11,6 @@ export function crossCheckRouter(file: RouterFile, host: string): Issue[] {
     ...checkPorts(file),
     ...checkAccess(file),
     ...checkAddresses(file),
-    ...(file.open_after_archive === null
-      ? []
-      : [
-          value(["open_after_archive"], "needs the WAL archive, which this version does not watch: only off"),
-        ]),
     ...(file.router === undefined && routerNameOf(file, host) !== host
       ? [value(["router"], `the host's name ${host} cannot be the router's: name one`)]
       : []),

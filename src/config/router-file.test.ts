@@ -173,7 +173,6 @@ test.each([
     /whole seconds/,
   ],
   ["a wrong duration", "timeouts: { idle: never }", /expected a duration .* or off/],
-  ["a wait for an archive that nobody watches", "open_after_archive: 30s", /needs the WAL archive/],
   ["one out of bounds", "timeouts: { idle: 10ms }", /10ms is below the minimum 1s/],
 ])("refuses %s", (_, text, problem) => {
   expect(problemsIn(`${text}\n`).join("\n")).toMatch(problem);

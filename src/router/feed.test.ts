@@ -89,6 +89,7 @@ describe("what the router knows of the cluster", () => {
     const log = (): void => undefined;
     const tokens = await TokenMemory.open(files, log);
     feed = new ClusterFeed({
+      openAfterArchiveMs: null,
       dcs: reader,
       agents,
       tokens,

@@ -12,6 +12,7 @@ import { toFault } from "../values/fault.ts";
 import type { FencingToken, NodeName } from "../values/names.ts";
 import { elapsedMs, instantAfter, type Instant } from "../values/time.ts";
 import type { Agents, LeaderStatus } from "./agents.ts";
+import { ArchiveWait } from "./archive-wait.ts";
 import type { TokenMemory } from "./token-memory.ts";
 import { routesOf, type Claim } from "./topology-view.ts";
 import type { Topology, TopologyFeed } from "./topology.ts";
@@ -23,6 +24,8 @@ export interface FeedParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
+  /** `open_after_archive`: how long clients wait at most for an archive after a failover; null = they do not. */
+  readonly openAfterArchiveMs: number | null;
   /** What operators ordered of all routers has changed, or was read for the first time. */
   readonly onOrders: (now: RoutingOrders, before: RoutingOrders) => void;
 }
@@ -41,6 +44,7 @@ const usualTtlMs = 5_000;
  */
 export class ClusterFeed implements TopologyFeed {
   readonly #parts: FeedParts;
+  readonly #archive: ArchiveWait;
   readonly #mirror: DcsMirror;
   readonly #listeners = new Set<(now: Topology, before: Topology) => void>();
   readonly #followed = new Map<NodeName, { readonly apiUrl: string; readonly stop: () => void }>();
@@ -66,6 +70,7 @@ export class ClusterFeed implements TopologyFeed {
 
   constructor(parts: FeedParts) {
     this.#parts = parts;
+    this.#archive = new ArchiveWait(parts.openAfterArchiveMs);
     this.#mirror = new DcsMirror(parts.dcs, parts.clock, () => this.#look());
   }
 
@@ -143,11 +148,12 @@ export class ClusterFeed implements TopologyFeed {
     const kept =
       routes.primary !== null &&
       (tokens.holds(routes.primary.token) || routes.primary.token === this.#claimedToken);
+    const held = routes.primary !== null && this.#archive.holds(this.#mirror.state, routes.primary, now);
     const { until } = routes;
-    this.#until = kept ? until : null;
+    this.#until = kept && !held ? until : null;
     this.#publish({
       revision: this.#topology.revision,
-      primary: kept ? routes.primary : null,
+      primary: kept && !held ? routes.primary : null,
       highestToken: highest,
       standbys: routes.standbys,
       gate: routes.gate,
