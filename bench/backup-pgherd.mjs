@@ -47,8 +47,18 @@ api: { listen: 127.0.0.1, port: ${port} }
     const status = await ask(of("/status")).catch(() => null);
     return status?.receiver?.state === "streaming" ? true : null;
   });
+  /** What the server does by itself, such as a backup after a gap, is not what is measured. */
+  const idle = () =>
+    waitFor("the server's own jobs to end", { limitMs: 600_000, everyMs: 200, signal }, async () => {
+      const busy = (await ask("/v1/jobs")).filter(({ state }) => ["waiting", "running"].includes(state));
+      for (const each of busy) if (!said.has(each.id)) say(`waiting for a ${each.kind} (${each.reason})`);
+      for (const each of busy) said.add(each.id);
+      return busy.length === 0 ? true : null;
+    });
+  const said = new Set();
   /** Runs a job to its end. @returns the most memory all processes of the server took meanwhile, in kB */
   const job = async (request) => {
+    await idle();
     const { id } = await ask(of("/jobs"), request);
     let memoryKb = 0;
     const ended = await waitFor(`job ${id}`, { limitMs: 1_200_000, everyMs: 200, signal }, async () => {
