@@ -3,7 +3,7 @@ import { Fault } from "../../values/fault.ts";
 import { describeTarget, type ReplicationTarget } from "./target.ts";
 
 /** What a server said when it refused something; the cause of the faults of this folder. */
-export class ServerRefusal extends Error {
+class ServerRefusal extends Error {
   override readonly name = "ServerRefusal";
   /** SQLSTATE. */
   readonly code: string;
