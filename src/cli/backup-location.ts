@@ -38,6 +38,8 @@ export async function locateBackups(context: CommandContext, flags: BackupFlags)
     const file = resolve(io.directory, globals.config);
     if (await isBackupFile(file)) return fromBackupFile(file, context, flags);
   }
+  const ofDemo = await demoBackupFile(context);
+  if (ofDemo !== null && flags.server === undefined) return fromBackupFile(ofDemo, context, flags);
   const given = flags.server ?? io.env["PGHERD_BACKUP"] ?? "";
   if (given !== "") return fromUrl(urlOf(given), context, flags);
   return fromCluster(context, flags);
@@ -85,6 +87,23 @@ export async function backupReader(context: CommandContext, flags: BackupFlags):
 
 function io(context: CommandContext): Pick<CommandContext["io"], "clock" | "timers"> {
   return context.io;
+}
+
+/** The backup file of the demo that is meant; null = none is, or it has no backup server. */
+async function demoBackupFile({ globals, io: { directory, env } }: CommandContext): Promise<string | null> {
+  const elsewhere = globals.api ?? globals.config ?? env["PGHERD_API"] ?? env["PGHERD_BACKUP"];
+  if (globals.dir === undefined && elsewhere !== undefined && elsewhere !== "") return null;
+  const { lastDemoDir } = await import("../demo/pointer.ts");
+  const dir = globals.dir === undefined ? await lastDemoDir(env) : resolve(directory, globals.dir);
+  if (dir === null) return null;
+  try {
+    const demo = JSON.parse(await readFile(`${dir}/demo.json`, "utf8")) as {
+      readonly backup?: { readonly config?: string } | null;
+    };
+    return demo.backup?.config ?? null;
+  } catch {
+    return null; // whoever looks for the cluster there says why
+  }
 }
 
 /** A backup file names a repository; a node file has a data directory. */

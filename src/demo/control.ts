@@ -1,6 +1,7 @@
 import { Fault } from "../values/fault.ts";
 import { signalProcess } from "../postgres/processes.ts";
 import { askStatus, startAgent } from "./agents.ts";
+import { describeBackup } from "./backup-server.ts";
 import { nodeOf, readDemo, type DemoFile, type DemoNode, type DemoRouter } from "./demo-file.ts";
 import { describe, type DemoDescription } from "./description.ts";
 import { memberPids } from "./etcd.ts";
@@ -22,6 +23,7 @@ export async function describeNow(demo: DemoFile): Promise<DemoDescription> {
   return describe(demo, {
     of: (node) => pids.get(node.name) ?? none,
     members: memberPids(demo),
+    backup: demo.backup === null ? null : describeBackup(demo, demo.backup),
     router: demo.router === null ? null : (routerProcesses(demo.router).router?.pid ?? null),
   });
 }

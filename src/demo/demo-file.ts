@@ -35,6 +35,17 @@ const routerSchema = z.object({
   process: processSchema.nullable(),
 });
 
+const backupSchema = z.object({
+  name: z.string(),
+  dir: z.string(),
+  port: z.number(),
+  config: z.string(),
+  state_dir: z.string(),
+  repository: z.string(),
+  log: z.string(),
+  process: processSchema.nullable(),
+});
+
 const demoSchema = z.object({
   format: z.literal(1),
   cluster: z.string(),
@@ -50,6 +61,8 @@ const demoSchema = z.object({
   nodes: z.array(nodeSchema),
   /** null = the demo has none. */
   router: routerSchema.nullable().default(null),
+  /** null = the demo has none. */
+  backup: backupSchema.nullable().default(null),
 });
 
 /** `DIR/demo.json`: all there is to know of a demo to show, stop and start it. Mode 0600: it holds a password. */
@@ -62,6 +75,8 @@ export type DemoMember = z.infer<typeof memberSchema>;
 export type DemoNode = z.infer<typeof nodeSchema>;
 /** The router in front of the nodes. */
 export type DemoRouter = z.infer<typeof routerSchema>;
+/** The backup server of the cluster. */
+export type DemoBackup = z.infer<typeof backupSchema>;
 /** What every agent of the demo runs. */
 export type DemoProgram = NonNullable<DemoFile["program"]>;
 /** As whom the demo's programs run. */

@@ -42,6 +42,7 @@ const demo: DemoFile = {
   },
   nodes: [node("db1", 7001), node("db2", 7003)],
   router: null,
+  backup: null,
 };
 
 const withRouter: DemoFile = {
@@ -62,6 +63,7 @@ describe("the description of a demo", () => {
     of: (each) => ({ agent: each.port, guard: null, postmaster: 1 }),
     members: [null],
     router: null,
+    backup: null,
   });
 
   it("has exactly the keys that programs rely on", () => {
@@ -101,7 +103,7 @@ describe("the description of a demo", () => {
     );
     const own = describeDemo(
       { ...demo, runAs: null },
-      { of: () => ({ agent: null, guard: null, postmaster: null }), members: [], router: null },
+      { of: () => ({ agent: null, guard: null, postmaster: null }), members: [], router: null, backup: null },
     );
     expect(own.nodes[1]!.agent_command).toMatch(/^\/usr\/bin\/node .* --supervised$/);
   });
@@ -116,7 +118,7 @@ describe("the description of a demo", () => {
   });
 
   it("leads to the router where there is one", () => {
-    const pids = { of: () => ({ agent: 1, guard: 2, postmaster: 3 }), members: [4], router: 5 };
+    const pids = { of: () => ({ agent: 1, guard: 2, postmaster: 3 }), members: [4], router: 5, backup: null };
     const { endpoints, router, nodes } = describeDemo(withRouter, pids);
     expect([endpoints.primary, endpoints.standby].map((url) => new URL(url).host)).toEqual([
       "127.0.0.1:5000",

@@ -1,3 +1,4 @@
+import type { DemoBackupDescription } from "./backup-server.ts";
 import type { DemoFile, DemoNode, DemoRouter, RunAs } from "./demo-file.ts";
 
 /** What `demo up --json` and `demo status --json` print: a running demo, for people's programs. */
@@ -9,6 +10,8 @@ export interface DemoDescription {
   readonly nodes: readonly DemoNodeDescription[];
   /** null = the demo has none. */
   readonly router: DemoRouterDescription | null;
+  /** null = the demo has none. */
+  readonly backup: DemoBackupDescription | null;
   readonly dcs: {
     readonly kind: "etcd";
     readonly endpoints: readonly string[];
@@ -58,6 +61,7 @@ export interface DemoPids {
   readonly of: (node: DemoNode) => NodePids;
   readonly members: readonly (number | null)[];
   readonly router: number | null;
+  readonly backup: DemoBackupDescription | null;
 }
 
 /** Puts the description together. */
@@ -84,6 +88,7 @@ export function describe(demo: DemoFile, living: DemoPids): DemoDescription {
       };
     }),
     router: demo.router === null ? null : describeRouter(demo, demo.router, living.router),
+    backup: living.backup,
     dcs: {
       kind: "etcd",
       endpoints: demo.etcd.members.map((member) => member.endpoint),
@@ -153,7 +158,7 @@ export function routerArgv(demo: DemoFile, router: DemoRouter): readonly [string
 }
 
 /** Puts the change of user in front, for a shell of root. */
-function asUser(runAs: RunAs | null, argv: readonly string[]): readonly string[] {
+export function asUser(runAs: RunAs | null, argv: readonly string[]): readonly string[] {
   if (runAs === null) return argv;
   const ids = [`--reuid=${runAs.uid}`, `--regid=${runAs.gid}`, "--clear-groups"];
   return ["setpriv", ...ids, "env", `HOME=${runAs.home}`, `USER=${runAs.user}`, ...argv];
@@ -189,6 +194,12 @@ export function introduction(demo: DemoFile, command: string, leader: string | n
     `  ${command} demo kill ${victim}              and look how another node takes over`,
     `  ${command} explain                    why it did`,
     `  ${command} demo start ${victim}             it comes back by itself`,
+    ...(demo.backup === null
+      ? []
+      : [
+          `  ${command} backup list                what can be restored`,
+          `  ${command} backup clone --time '5 minutes ago'    a copy as it was, beside it`,
+        ]),
     `  ${command} demo down                  stop everything and remove ${demo.dir}`,
   ];
 }

@@ -1,5 +1,6 @@
 import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
+import { endBackup } from "./backup-server.ts";
 import { demoFilePath, findDemo, type DemoFile, type DemoRouter } from "./demo-file.ts";
 import { removeMember } from "./etcd.ts";
 import type { DemoHost } from "./host.ts";
@@ -31,6 +32,7 @@ export async function demoDown(dir: string, keep: boolean, host: DemoHost): Prom
     return { found: false, removed: false };
   }
   if (demo.router !== null) await endRouter(demo.router, keep ? "SIGTERM" : "SIGKILL", host);
+  if (demo.backup !== null) await endBackup(demo.backup, keep ? "SIGTERM" : "SIGKILL", host);
   if (keep) await stopGently(demo, host);
   await Promise.all(demo.nodes.map((node) => killEverything(node, host)));
   const members = demo.etcd.members.map((member) => living(member.process)).filter((each) => each !== null);
@@ -78,6 +80,7 @@ function withoutProcesses(demo: DemoFile): DemoFile {
     ...demo,
     nodes: demo.nodes.map((node) => ({ ...node, supervisor: null })),
     router: demo.router === null ? null : { ...demo.router, process: null },
+    backup: demo.backup === null ? null : { ...demo.backup, process: null },
     etcd: { ...demo.etcd, members: demo.etcd.members.map((member) => ({ ...member, process: null })) },
   };
 }
@@ -87,6 +90,7 @@ async function removeDemo(demo: DemoFile): Promise<void> {
   for (const node of demo.nodes) await rm(node.dir, { recursive: true, force: true });
   for (const member of demo.etcd.members) await removeMember(member);
   if (demo.router !== null) await rm(demo.router.dir, { recursive: true, force: true });
+  if (demo.backup !== null) await rm(demo.backup.dir, { recursive: true, force: true });
   for (const name of ["app", "passfile"]) await rm(join(demo.dir, name), { recursive: true, force: true });
   await rm(demoFilePath(demo.dir), { force: true });
   if ((await readdir(demo.dir)).length === 0) await rmdir(demo.dir).catch(() => undefined);

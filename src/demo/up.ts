@@ -5,6 +5,7 @@ import { checkSettings } from "../config/cluster-settings.ts";
 import { invalidConfig } from "../config/checked-file.ts";
 import { readIfPresent } from "../postgres/durable-file.ts";
 import { Fault } from "../values/fault.ts";
+import { backupReady, drawBackup, startBackup } from "./backup-server.ts";
 import { clusterHealthy, startAgent } from "./agents.ts";
 import { demoFilePath, findDemo, formatDemoFile, type DemoFile, type RunAs } from "./demo-file.ts";
 import { makeRole, roleUsable } from "./demo-role.ts";
@@ -30,6 +31,8 @@ export interface UpRequest {
   readonly settings: readonly string[];
   /** Of a new demo: its router on the ports a router has by default, on drawn ones, or none. */
   readonly router: "usual" | "drawn" | "none";
+  /** With a backup server; a demo that has none gets one. */
+  readonly backup: boolean;
 }
 
 /**
@@ -41,13 +44,32 @@ export async function demoUp(request: UpRequest, host: DemoHost): Promise<DemoFi
   const known = await findDemo(request.dir);
   if (known !== null) refuseOtherShape(known, request);
   let demo = known ?? (await prepare(request, host));
+  if (request.backup && demo.backup === null) {
+    const [port = 0] = await freePorts(1);
+    demo = { ...demo, backup: drawBackup(demo.dir, port) };
+    await saveDemo(demo);
+  }
   await rememberDemoDir(host.env, demo.dir);
   demo = await startMissing(demo, host);
   const status = await clusterHealthy(demo, host);
   const leader = demo.nodes.find((node) => node.name === status.leader);
   if (leader !== undefined) await makeRole(demo, leader);
   await roleUsable(demo, host);
-  return withRouter(demo, host);
+  return withBackup(await withRouter(demo, host), host);
+}
+
+/** Starts the backup server, if the demo has one that does not run, and waits for its first backup. */
+async function withBackup(demo: DemoFile, host: DemoHost): Promise<DemoFile> {
+  const { backup } = demo;
+  if (backup === null) return demo;
+  let running = backup;
+  if (living(backup.process) === null) {
+    host.note("Starting the backup server; it takes its first backup");
+    running = { ...backup, process: await startBackup(demo, backup, host) };
+    await saveDemo({ ...demo, backup: running });
+  }
+  await backupReady(running, host);
+  return { ...demo, backup: running };
 }
 
 /** Starts the router, if the demo has one that does not run, and waits until it is ready. */
@@ -153,6 +175,7 @@ async function draw(request: UpRequest, host: DemoHost, found: Surroundings): Pr
       request.router === "none"
         ? null
         : await drawRouter(dir, routerPorts, request.router === "usual" ? isFree : null),
+    backup: null,
   };
 }
 

@@ -28,6 +28,7 @@ interface UpOptions {
   readonly ttl?: number;
   readonly set?: readonly string[];
   readonly router: boolean;
+  readonly withBackup?: boolean;
 }
 
 /** `pgherd demo up` */
@@ -41,6 +42,7 @@ export async function up(context: CommandContext, options: UpOptions): Promise<u
     ttlMs: options.ttl ?? null,
     settings: options.set ?? [],
     router: options.router ? ports : ("none" as const),
+    backup: options.withBackup === true,
   };
   const demo = await demoUp(request, hostOf(context));
   await show(context, demo);
@@ -112,13 +114,22 @@ function processLines(context: CommandContext, description: DemoDescription): st
     description.router === null
       ? []
       : [`  router: ${description.router.http} (${pid(description.router.pid)})`];
+  const backup =
+    description.backup === null
+      ? []
+      : [`  backup server: ${description.backup.api} (${pid(description.backup.pid)})`];
   const members = description.dcs.endpoints.map((endpoint, index) => {
     return `${endpoint} (${pid(description.dcs.pids[index] ?? null)})`;
   });
   // A member and its process stay together on a line.
   const store = `${description.dcs.kind}: ${members.map((member) => member.replace(" ", "\u00a0")).join(", ")}`;
   const lines = wrapTo(store, context.look().width - 4).map((line) => line.replaceAll("\u00a0", " "));
-  return [...nodes, ...router, ...lines.map((line, index) => `${index === 0 ? "  " : "    "}${line}`)];
+  return [
+    ...nodes,
+    ...router,
+    ...backup,
+    ...lines.map((line, index) => `${index === 0 ? "  " : "    "}${line}`),
+  ];
 }
 
 /** `pgherd demo down` */

@@ -91,6 +91,7 @@ export function addDemoCommands(program: Command, bind: Bind): void {
     .option("--ttl <duration>", "length of the leader lease (default: 5 s)", duration(2000, 600_000))
     .option("--set <key=value>", "a cluster setting (repeatable)", collect)
     .option("--no-router", "no router in front of the nodes")
+    .option("--with-backup", "with a backup server and its first backup; a demo that has none gets one")
     .action(bind(async () => (await import("../commands/demo.ts")).up));
   demo
     .command("status")
