@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
   archiveCommand,
@@ -11,6 +12,9 @@ import {
 import { SpoolFiller } from "../../src/backup/push/filler.ts";
 import { SpoolPusher } from "../../src/backup/push/pusher.ts";
 import { saveWal } from "../../src/backup/push/save-wal.ts";
+import type { BackupService, ClusterBackups } from "../../src/backup/service.ts";
+import { startBackupApi } from "../../src/api/backup/server.ts";
+import { Secret } from "../../src/values/secret.ts";
 import type { WalArchive } from "../../src/backup/wal/archive.ts";
 import { openArchive } from "../../src/backup/wal/open-archive.ts";
 import { systemClock } from "../../src/system/clock.ts";
@@ -20,11 +24,18 @@ import { parseLsn, type Lsn } from "../../src/values/lsn.ts";
 import type { Timeline } from "../../src/values/names.ts";
 import { testRepository, type TestRepository } from "../support/backup-repository.ts";
 import { plainServer, signalFile, type PlainServer } from "../support/plain-server.ts";
-import { killProcessesUnder, makeTempDir, waitFor } from "../support/process.ts";
+import {
+  killProcessesUnder,
+  makeTempDir,
+  startProcess,
+  waitFor,
+  type TestProcess,
+} from "../support/process.ts";
 
 const temp = makeTempDir("backup-archive");
 const log = (): void => undefined;
 const megabyte = 1 << 20;
+const program = fileURLToPath(new URL("../../bin/pgherd", import.meta.url));
 const unreachable = new Fault("BACKUP_STORE_UNREACHABLE", "the repository is away");
 
 let place: TestRepository;
@@ -341,6 +352,57 @@ describe("restore_command", () => {
   });
 });
 
+describe("pgherd backup-spool", () => {
+  test("archives and restores over HTTP, killed on the way", async () => {
+    const token = new Secret("the cluster's token");
+    const tokenFile = join(temp.path, `${count}-token`);
+    writeFileSync(tokenFile, `${token.reveal()}\n`, { mode: 0o600 });
+    const api = await startBackupApi({
+      service: serviceOf(archive),
+      listen: "127.0.0.1",
+      port: 0,
+      tls: null,
+      token: new Secret("the server's token"),
+      tokenOf: (cluster) => (cluster === "shop" ? token : null),
+      log,
+    });
+    closing.push(() => api.close());
+    const spool = async (name: string, dataDir: string, ...more: string[]): Promise<TestProcess> => {
+      const paths = spoolPaths(spoolOf(name));
+      const process_ = startProcess([
+        process.execPath,
+        program,
+        "backup-spool",
+        ...["--server", api.url, "--cluster", "shop", "--token-file", tokenFile],
+        ...["--data-dir", dataDir, "--spool", paths.dir, "--source", name, ...more],
+      ]);
+      closing.push(() => process_.stop());
+      await waitFor(() => Promise.resolve(pidIn(paths.pid) === process_.pid), {
+        timeoutMs: 60_000,
+        what: `the spool of ${name} is served`,
+      });
+      return process_;
+    };
+    const db1 = await archiving("db1");
+    const first = await spool("db1", db1.dataDir);
+    const copy = await recover("copy", db1);
+    await write(db1, 4);
+    first.signal("SIGKILL");
+    await first.ended;
+    const last = await write(db1, 12);
+    expect(readyIn(db1).length).toBeGreaterThan(3);
+    await spool("db1", db1.dataDir);
+    await archivedTo(1, await lsnOf(db1));
+    expect(archive.coverage(line(1))).toHaveLength(1);
+
+    await spool("copy", copy.dataDir, "--no-push", "--restore", "--timeline", "1", "--ahead", "4MB");
+    await copy.begin();
+    await waitFor(() => isOver(copy), { timeoutMs: 60_000, what: "recovery ends" });
+    expect(await rowsIn(copy)).toBe(last);
+    await Promise.all([copy.stop("immediate"), db1.stop("immediate")]);
+  });
+});
+
 describe("a failover", () => {
   test("leaves no hole: what the standby received is saved, and the old primary's rest is kept aside", async () => {
     const db1 = await archiving("db1");
@@ -403,6 +465,21 @@ describe("a failover", () => {
     await Promise.all([copy.stop("immediate"), db2.stop("immediate")]);
   });
 });
+
+/** What the API needs of a backup server to take WAL in and to give it. */
+function serviceOf(wal: WalArchive): BackupService {
+  const cluster: Pick<ClusterBackups, "fetchWal" | "storeWal" | "storeHistory" | "recordGap"> = {
+    fetchWal: (name, options) => wal.fetch(name, options),
+    storeWal: (segment) => wal.store(segment),
+    storeHistory: (timeline, text, token) => wal.storeHistory(timeline, text, token),
+    recordGap: (gap) => wal.recordGap(gap),
+  };
+  return { clusters: () => ["shop"], cluster: () => cluster } as unknown as BackupService;
+}
+
+function pidIn(file: string): number {
+  return existsSync(file) ? Number(readFileSync(file, "utf8")) : 0;
+}
 
 function hex(lsn: Lsn): string {
   return `${(lsn >> 32n).toString(16)}/${(lsn & 0xffffffffn).toString(16)}`;
