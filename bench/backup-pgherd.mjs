@@ -58,7 +58,6 @@ api: { listen: 127.0.0.1, port: ${port} }
   const said = new Set();
   /** Runs a job to its end. @returns the most memory all processes of the server took meanwhile, in kB */
   const job = async (request) => {
-    await idle();
     const { id } = await ask(of("/jobs"), request);
     let memoryKb = 0;
     const ended = await waitFor(`job ${id}`, { limitMs: 1_200_000, everyMs: 200, signal }, async () => {
@@ -89,8 +88,7 @@ api: { listen: 127.0.0.1, port: ${port} }
     name: "pgherd",
     pid,
     config,
-    ask,
-    of,
+    idle,
     full: () => job({ kind: "base", type: "full" }),
     increment: () => job({ kind: "base", type: "auto" }),
     storedBytes: () => bytesBelow(join(repository, "packs")) + backupsBytes(repository, scope),

@@ -70,11 +70,12 @@ async function measureBackups(session, systems) {
   const note = (name, system, figure, unit, value) =>
     session.samples.push({ case: name, system: system.name, figure, unit, value });
   const backUp = async (name, system, work) => {
+    await system.idle?.();
     const before = system.storedBytes();
     let memoryKb;
     note(name, system, "time", "s", await timed(async () => (memoryKb = await work())));
     note(name, system, "stored", "MB", (system.storedBytes() - before) / 1e6);
-    if (memoryKb !== undefined) note(name, system, "memory", "MB", memoryKb / 1024);
+    if (typeof memoryKb === "number") note(name, system, "memory", "MB", memoryKb / 1024);
   };
   for (let round = 1; round <= rounds; round += 1) {
     say(`round ${round} of ${rounds}`);
