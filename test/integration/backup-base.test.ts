@@ -7,7 +7,7 @@ import { pageChecksum } from "../../src/backup/base/page-checksum.ts";
 import { toFault } from "../../src/values/fault.ts";
 import { BackupPlace } from "../support/backup-base.ts";
 import { caughtUp, postgresSet, type TestPostgres } from "../support/postgres.ts";
-import { pause, waitFor } from "../support/process.ts";
+import { waitFor } from "../support/process.ts";
 
 const set = postgresSet("bb");
 afterAll(() => set.remove());
@@ -194,7 +194,13 @@ describe("a job that is killed", () => {
       job: { kind: "base", ...place.options({ maxRate }) },
     });
     const ended = new Promise((resolve) => child.on("exit", resolve));
-    return { pid: child.pid ?? 0, reports, ended, kill: () => child.kill("SIGKILL") };
+    return {
+      pid: child.pid ?? 0,
+      reports,
+      ended,
+      kill: () => child.kill("SIGKILL"),
+      leave: () => child.disconnect(),
+    };
   }
 
   test("loses nothing that was there, and the next one cleans up", async () => {
@@ -236,8 +242,14 @@ describe("a job that is killed", () => {
       timeoutMs: 30_000,
       what: "it runs",
     });
-    await pause(500);
-    expect(job.reports.some(({ kind }) => kind === "failed")).toBe(false);
+    job.leave();
+    await job.ended;
+    await place.withRepository((_repository, catalogue) => {
+      const [backup] = catalogue.backups();
+      expect(backup).toMatchObject({ state: "failed" });
+      expect(backup?.error).toContain("the backup server is gone");
+      return Promise.resolve();
+    });
   });
 });
 

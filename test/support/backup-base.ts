@@ -1,8 +1,14 @@
 import { execFile } from "node:child_process";
-import { createWriteStream, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { runBaseBackup } from "../../src/backup/base/run-base.ts";
 import type { BackupSummary, BaseJobOptions, JobProgress } from "../../src/backup/base/job-protocol.ts";
@@ -103,7 +109,7 @@ export class BackupPlace {
   }
 
   /**
-   * Writes a backup's files out one by one, tablespaces below `to`-tablespaces, and lets PostgreSQL's own program compare them with
+   * Writes a backup's files out, tablespaces below `to`-tablespaces, and lets PostgreSQL's own program compare them with
    * the manifest that was kept. @returns what the program said
    */
   async restoreAndVerify(id: string, to: string): Promise<string> {
@@ -125,13 +131,28 @@ export class BackupPlace {
           symlinkSync(place, path);
         }
       }
-      for await (const file of reader.files()) {
-        mkdirSync(dirname(join(to, file.path)), { recursive: true });
-        await pipeline(
-          Readable.from(reader.readFile(file.path)),
-          createWriteStream(join(to, file.path), { mode: file.mode }),
-        );
-      }
+      const open = new Map<string, number>();
+      const fileOf = (path: string): number => {
+        const known = open.get(path);
+        if (known !== undefined) return known;
+        mkdirSync(dirname(join(to, path)), { recursive: true });
+        const file = openSync(join(to, path), "w", 0o600);
+        open.set(path, file);
+        return file;
+      };
+      await reader.extract({
+        wanted: ({ path }) => fileOf(path) > 0,
+        sink: {
+          write: (path, position, data) => {
+            writeSync(fileOf(path), data, 0, data.length, position);
+            return Promise.resolve();
+          },
+        },
+        parallel: 2,
+        signal: new AbortController().signal,
+      });
+      for await (const { path, bytes } of reader.files()) ftruncateSync(fileOf(path), bytes);
+      for (const file of open.values()) closeSync(file);
       writeFileSync(join(to, "backup_manifest"), (await repository.read(manifest)) ?? Buffer.alloc(0));
     });
     const { stdout } = await run(join(binDir, "pg_verifybackup"), ["--no-parse-wal", to]);
