@@ -199,7 +199,7 @@ const life = fc
         stopLsn: lsn(start + BigInt(each.long)),
         state: each.state,
         keep: each.keep,
-      } as Partial<BackupRecord>);
+      });
     });
     return {
       policy,

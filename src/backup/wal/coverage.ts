@@ -1,6 +1,6 @@
 import { maxLsn, minLsn, type Lsn } from "../../values/lsn.ts";
 import type { Timeline } from "../../values/names.ts";
-import type { GapRecord, TimelineRecord } from "../catalogue/records.ts";
+import type { TimelineRecord } from "../catalogue/records.ts";
 import { pathTo } from "./timeline-tree.ts";
 
 /** An unbroken stretch of WAL on the way to a timeline. `timeline` is the one of its end. */
@@ -42,29 +42,4 @@ export function coverageOf(
     }
   }
   return ranges;
-}
-
-/** The missing stretches between ranges, oldest first. */
-export function holesBetween(
-  ranges: readonly WalRange[],
-): readonly { readonly start: Lsn; readonly end: Lsn; readonly timeline: Timeline }[] {
-  return ranges.slice(1).map((range, index) => ({
-    start: ranges[index]?.end ?? range.start,
-    end: range.start,
-    timeline: range.timeline,
-  }));
-}
-
-/** Whether all of a missing stretch was recorded as lost. */
-export function isRecorded(
-  hole: { readonly start: Lsn; readonly end: Lsn },
-  gaps: readonly GapRecord[],
-): boolean {
-  let at = hole.start;
-  for (const gap of [...gaps].sort((a, b) =>
-    a.startLsn < b.startLsn ? -1 : a.startLsn > b.startLsn ? 1 : 0,
-  )) {
-    if (gap.startLsn <= at) at = maxLsn(at, gap.endLsn);
-  }
-  return at >= hole.end;
 }
