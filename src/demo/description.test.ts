@@ -67,7 +67,15 @@ describe("the description of a demo", () => {
   });
 
   it("has exactly the keys that programs rely on", () => {
-    expect(Object.keys(described)).toEqual(["cluster", "dir", "endpoints", "nodes", "router", "dcs"]);
+    expect(Object.keys(described)).toEqual([
+      "cluster",
+      "dir",
+      "endpoints",
+      "nodes",
+      "router",
+      "backup",
+      "dcs",
+    ]);
     expect(Object.keys(described.nodes[0]!)).toEqual([
       "name",
       "postgres",

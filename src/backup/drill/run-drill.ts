@@ -24,7 +24,9 @@ const tellMs = 500;
 
 /** A drill as the backup file says. @throws Fault NOT_FOUND and as `drill` */
 export async function runDrill(parts: DrillParts, job: DrillJobOptions): Promise<DrillSummary> {
-  const { settings, clock } = parts;
+  // Without the settings of the file: those of a drill's server have the same name.
+  const { settings, ...ports } = parts;
+  const { clock } = ports;
   const cluster = settings.clusters.find((each) => each.cluster === job.cluster);
   if (cluster === undefined) throw new Fault("NOT_FOUND", `The backup file has no cluster ${job.cluster}`);
   const source = await openRestoreSource(settings, job.cluster, parts);
@@ -32,7 +34,7 @@ export async function runDrill(parts: DrillParts, job: DrillJobOptions): Promise
   let step = "";
   try {
     const record = await drill(source, {
-      ...parts,
+      ...ports,
       cluster: job.cluster,
       backup: job.backup,
       target: null,
