@@ -1,7 +1,5 @@
 import { Socket, type OnReadOpts, type Server, type SocketConstructorOpts } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { getSystemErrorMap } from "node:util";
-import { writeDirectly } from "./direct-write.ts";
 import type { WireSocket } from "./wire-socket.ts";
 
 /**
@@ -21,12 +19,6 @@ const smallWrite = 4 * 1024;
 const largeWrite = 64 * 1024;
 let small = Buffer.allocUnsafeSlow(smallWrite);
 let large = Buffer.allocUnsafeSlow(largeWrite);
-
-/** The kernel still reads from it: another one carries the next bytes. */
-function renew(carrier: Buffer): void {
-  if (carrier === small) small = Buffer.allocUnsafeSlow(smallWrite);
-  else large = Buffer.allocUnsafeSlow(largeWrite);
-}
 
 const none = Buffer.alloc(0);
 const nothing = (): void => undefined;
@@ -75,8 +67,6 @@ export class NetSocket implements WireSocket {
   /** Bytes that were read and given back: they come again before anything else. */
   #unread: Buffer | null = null;
   #unreadPlanned = false;
-  /** Bytes of a direct write that have not gone out yet. */
-  #later = 0;
   /** Called when a write has gone out that the kernel did not take at once; made when it is needed first. */
   #written: (() => void) | null = null;
 
@@ -102,40 +92,19 @@ export class NetSocket implements WireSocket {
     const socket = this.#socket;
     if (this.#closed || socket.writableEnded) return true;
     // Only what nobody else may overwrite is handed over: the kernel may take it later than this call.
-    if (this.encrypted || length > largeWrite || socket.writableLength > 0 || this.#later > 0) {
+    if (this.encrypted || length > largeWrite || socket.writableLength > 0) {
       return socket.write(Buffer.from(buffer.subarray(offset, offset + length)), this.#whenWritten());
     }
     const carrier = length > smallWrite ? large : small;
     buffer.copy(carrier, 0, offset, offset + length);
-    const bytes = carrier.subarray(0, length);
-    const written = writeDirectly(socket, bytes, this);
-    if (written === "done") return true;
-    if (written !== "impossible") return this.#notDone(written, carrier, length);
-    const more = socket.write(bytes);
+    const more = socket.write(carrier.subarray(0, length));
     if (socket.writableLength > 0) {
       // Nothing more, only to be told when what came before has gone out.
       socket.write(none, this.#whenWritten());
-      renew(carrier);
+      if (carrier === small) small = Buffer.allocUnsafeSlow(smallWrite);
+      else large = Buffer.allocUnsafeSlow(largeWrite);
     }
     return more;
-  }
-
-  /** A direct write that the kernel did not take as a whole, or at all. */
-  #notDone(written: "later" | { readonly failed: number }, carrier: Buffer, length: number): boolean {
-    if (written !== "later") {
-      this.#socket.destroy(systemError(written.failed));
-      return true;
-    }
-    this.#later += length;
-    renew(carrier);
-    return this.#later < highWater;
-  }
-
-  /** For a direct write: what was not taken at once has gone out, or never will. */
-  gone(status: number): void {
-    this.#later = 0;
-    if (status < 0 && !this.destroyed) this.#socket.destroy(systemError(status));
-    else if (!this.#closed && this.queued === 0) this.onDrain();
   }
 
   get localAddress(): string {
@@ -147,7 +116,7 @@ export class NetSocket implements WireSocket {
   }
 
   get queued(): number {
-    return this.#socket.writableLength + this.#later;
+    return this.#socket.writableLength;
   }
 
   get destroyed(): boolean {
@@ -225,7 +194,7 @@ export class NetSocket implements WireSocket {
 
   #whenWritten(): () => void {
     return (this.#written ??= () => {
-      if (this.queued === 0) this.onDrain();
+      if (this.#socket.writableLength === 0) this.onDrain();
     });
   }
 
@@ -247,11 +216,6 @@ export class NetSocket implements WireSocket {
   #readOn(): void {
     if (!this.#paused && !this.destroyed) this.resume();
   }
-}
-
-function systemError(number: number): Error {
-  const [code, message] = getSystemErrorMap().get(number) ?? ["EIO", "unknown error"];
-  return Object.assign(new Error(`write ${code}: ${message}`), { code, errno: number, syscall: "write" });
 }
 
 /** An IPv4 address that a socket of both families shows as ::ffff:1.2.3.4 is IPv4; "" = a unix socket. */
