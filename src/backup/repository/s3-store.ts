@@ -84,7 +84,7 @@ export class S3Store implements ObjectStore {
 
   async get(key: string, signal?: AbortSignal): Promise<Buffer | null> {
     const answer = await this.#send({ method: "GET", key: checkKey(key), signal });
-    if (answer.status === 404) return null;
+    if (isAbsent(answer)) return null;
     this.#expect(answer, key, [200]);
     return answer.body;
   }
@@ -92,7 +92,7 @@ export class S3Store implements ObjectStore {
   async getRange(key: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer | null> {
     const headers = { range: `bytes=${offset}-${offset + length - 1}` };
     const answer = await this.#send({ method: "GET", key: checkKey(key), headers, signal });
-    if (answer.status === 404) return null;
+    if (isAbsent(answer)) return null;
     if (answer.status === 416) return Buffer.alloc(0);
     this.#expect(answer, key, [200, 206]);
     return answer.status === 206 ? answer.body : answer.body.subarray(offset, offset + length);
@@ -126,14 +126,14 @@ export class S3Store implements ObjectStore {
 
   async stat(key: string): Promise<StoredObject | null> {
     const answer = await this.#send({ method: "HEAD", key: checkKey(key) });
-    if (answer.status === 404) return null;
+    if (isAbsent(answer)) return null;
     this.#expect(answer, key, [200]);
     return { key, bytes: Number(answer.headers["content-length"] ?? 0) };
   }
 
   async delete(key: string): Promise<void> {
     const answer = await this.#send({ method: "DELETE", key: checkKey(key) });
-    if (answer.status !== 404) this.#expect(answer, key, [200, 204]);
+    if (!isAbsent(answer)) this.#expect(answer, key, [200, 204]);
   }
 
   close(): Promise<void> {
@@ -237,6 +237,11 @@ export class S3Store implements ObjectStore {
     headers["content-length"] = String(call.body?.length ?? 0);
     return headers;
   }
+}
+
+/** Not there; a bucket that is not there is a fault, not an empty one. */
+function isAbsent(answer: S3Answer): boolean {
+  return answer.status === 404 && valueOf(answer.body.toString("utf8", 0, 2000), "Code") !== "NoSuchBucket";
 }
 
 function receive(
