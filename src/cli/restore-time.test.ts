@@ -13,6 +13,8 @@ describe("moments as people write them", () => {
     ["2026-11-20 00:10+05:30", "2026-11-19T18:40:00.000000Z"],
     ["14:01", "2026-11-20T14:01:00.000000Z"],
     ["2026-11-20", "2026-11-20T00:00:00.000000Z"],
+    ["5 minutes ago", "2026-11-20T16:25:00.000000Z"],
+    ["1 Hour ago", "2026-11-20T15:30:00.000000Z"],
   ])("%s", (text, expected) => {
     expect(parseMoment(text, now, "utc")).toBe(expected);
   });
@@ -20,6 +22,7 @@ describe("moments as people write them", () => {
   test.each([
     "",
     "yesterday",
+    "5 fortnights ago",
     "14",
     "25:00",
     "14:61",
