@@ -97,7 +97,7 @@ describe("a base backup", () => {
 
   test("is refused for another cluster under the same name", async () => {
     const other = await set.primary("c");
-    const wrong = await BackupPlace.make(join(set.dir, "wrong"), [other], "");
+    const wrong = await BackupPlace.make(join(set.dir, "wrong"), [other]);
     const settings = { ...wrong.settings, repository: place.settings.repository };
     const refused = faultOf(
       Object.assign(Object.create(BackupPlace.prototype) as BackupPlace, wrong, { settings }).backup(),
@@ -179,7 +179,7 @@ describe("a job that is killed", () => {
   function start(
     place: BackupPlace,
     maxRate: number | null,
-  ): { pid: number; reports: JobReport[]; ended: Promise<unknown>; kill: () => void } {
+  ): { pid: number; reports: JobReport[]; ended: Promise<unknown>; kill: () => void; leave: () => void } {
     const program = new URL("../../bin/pgherd", import.meta.url).pathname;
     const child = fork(program, ["backup-job"], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
     const reports: JobReport[] = [];

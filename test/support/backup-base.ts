@@ -24,7 +24,7 @@ import { binDir, secrets, type TestPostgres } from "./postgres.ts";
 
 const run = promisify(execFile);
 const ports = { clock: systemClock, timers: systemTimers, random: systemRandom };
-const cluster = "test";
+const plainCluster = "test";
 
 /** One line of a job's log. */
 interface Line {
@@ -50,22 +50,27 @@ export class BackupPlace {
     this.settings = settings;
   }
 
-  /** @param more lines of the backup file */
-  static async make(dir: string, servers: readonly TestPostgres[], more = ""): Promise<BackupPlace> {
+  static async make(dir: string, servers: readonly TestPostgres[]): Promise<BackupPlace> {
     mkdirSync(dir, { recursive: true });
     const password = join(dir, "password");
     writeFileSync(password, secrets.replication.password.reveal(), { mode: 0o600 });
-    const file = join(dir, "backup.yml");
     const hosts = servers.map(({ port }) => `"127.0.0.1:${port}"`).join(", ");
-    const text = [
-      `cluster: ${cluster}`,
-      `repository: ${join(dir, "repo")}`,
-      `state_dir: ${join(dir, "state")}`,
-      `connection: { hosts: [${hosts}], user: ${secrets.replication.user}, password_file: ${password} }`,
-      more,
-    ];
-    writeFileSync(file, `${text.join("\n")}\n`);
+    const { user } = secrets.replication;
+    const connection = `connection: { hosts: [${hosts}], user: ${user}, password_file: ${password} }`;
+    return BackupPlace.of(dir, [`cluster: ${plainCluster}`, connection]);
+  }
+
+  /** @param lines of the backup file that say of which cluster it is */
+  static async of(dir: string, lines: readonly string[]): Promise<BackupPlace> {
+    mkdirSync(dir, { recursive: true });
+    const file = join(dir, "backup.yml");
+    const places = [`repository: ${join(dir, "repo")}`, `state_dir: ${join(dir, "state")}`];
+    writeFileSync(file, `${[...lines, ...places].join("\n")}\n`);
     return new BackupPlace(dir, file, await loadBackupSettings(file, {}));
+  }
+
+  get cluster(): string {
+    return this.settings.clusters[0]?.cluster ?? "";
   }
 
   /** Makes one backup in this process. */
@@ -94,7 +99,7 @@ export class BackupPlace {
 
   options(how: Partial<BaseJobOptions> = {}): BaseJobOptions {
     const usual = { type: "auto", from: "auto", maxRate: null, checkpoint: "fast" } as const;
-    return { cluster, ...usual, label: null, reason: "test", ...how };
+    return { cluster: this.cluster, ...usual, label: null, reason: "test", ...how };
   }
 
   async withRepository<T>(
@@ -102,7 +107,10 @@ export class BackupPlace {
   ): Promise<T> {
     const repository = await openSettledRepository(this.settings.repository, ports);
     try {
-      return await work(repository, await openCatalogue({ repository, cluster, log: () => undefined }));
+      return await work(
+        repository,
+        await openCatalogue({ repository, cluster: this.cluster, log: () => undefined }),
+      );
     } finally {
       await repository.close();
     }

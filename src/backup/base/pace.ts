@@ -13,6 +13,8 @@ export interface PaceOptions {
 const askMs = 1_000;
 /** Bytes that may come at once before a limited copy waits, in time of the limit. */
 const burstMs = 100;
+/** A wait so long ago still says why it is slow. */
+const recentMs = 2_000;
 
 /**
  * Holds a copy back: to a rate, and while a standby is too far behind. Whoever copies awaits `take` before the next piece, and the
@@ -25,6 +27,8 @@ export class Pace {
   readonly #signal: AbortSignal;
   /** When what was taken so far is paid for at the limit. */
   #paidAt: Instant;
+  /** When it last had to wait for the rate. */
+  #waitedAt: Instant | null = null;
   #asking = false;
   #askedAt: Instant | null = null;
   #behind: string | null = null;
@@ -40,8 +44,8 @@ export class Pace {
   /** Why it is slow now; null = it is not held back. */
   get heldBackBy(): string | null {
     if (this.#behind !== null) return `replication lag of ${this.#behind}`;
-    if (this.#options.maxRate === null) return null;
-    return elapsedMs(this.#clock.now(), this.#paidAt) > 0 ? "rate limit" : null;
+    if (this.#waitedAt === null || elapsedMs(this.#waitedAt, this.#clock.now()) > recentMs) return null;
+    return "rate limit";
   }
 
   /** @returns null = go on at once */
@@ -55,6 +59,7 @@ export class Pace {
     }
     const waitMs = maxRate === null ? 0 : elapsedMs(now, this.#paidAt);
     if (this.#behind === null && waitMs < burstMs) return null;
+    if (waitMs >= burstMs) this.#waitedAt = now;
     return this.#wait(waitMs);
   }
 
