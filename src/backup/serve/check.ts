@@ -1,3 +1,4 @@
+import { formatLsn, type Lsn } from "../../values/lsn.ts";
 import { elapsedText } from "./texts.ts";
 import type { CheckItem, ClusterBackupStatus } from "../service.ts";
 
@@ -11,6 +12,8 @@ export interface CheckInput {
   readonly receiverExpected: boolean;
   /** When WAL came last into the archive, milliseconds since 1970; null = never. */
   readonly lastWalAt: number | null;
+  /** WAL is missing from here on, and newer WAL is archived behind it that no backup leads to; null = nothing is missing. */
+  readonly missingFrom: Lsn | null;
   readonly failedBackups: number;
   /** Bytes of the repository that are free; null = not known. */
   readonly freeBytes: number | null;
@@ -89,9 +92,16 @@ function wal({ status, lastWalAt, maximumWalAgeMs, now }: CheckInput): CheckItem
   return item("archive", age > maximumWalAgeMs && !streams ? "critical" : "ok", text, value);
 }
 
-function gaps({ status }: CheckInput): CheckItem {
+function gaps({ status, missingFrom }: CheckInput): CheckItem {
   const holes = status.restorable?.holes.length ?? 0;
   const value = { name: "gaps", number: status.gaps, unit: "" as const };
+  if (missingFrom !== null)
+    return item(
+      "lineage",
+      "critical",
+      `WAL is missing from ${formatLsn(missingFrom)} on: nothing newer can be restored until a backup is taken`,
+      value,
+    );
   if (status.orphans > 0)
     return item(
       "lineage",

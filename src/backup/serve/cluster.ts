@@ -26,7 +26,7 @@ import { checkCluster } from "./check.ts";
 import type { ReceiverKeeper } from "./receiver-keeper.ts";
 import type { ClusterServers } from "./servers.ts";
 import { makeRestorePoint, switchWal } from "./sql-work.ts";
-import { backupNamed, backupViews, restorableOf, walView } from "./views.ts";
+import { backupNamed, backupViews, missingFrom, restorableOf, walView } from "./views.ts";
 
 /** What of a cluster is in the repository. */
 export interface Opened {
@@ -160,6 +160,8 @@ export class ServedCluster implements ClusterBackups {
       drillExpected: settings.drill.schedule !== null || settings.drill.afterBackups !== null,
       receiverExpected: settings.receiver.enabled,
       lastWalAt: lastWal === null ? null : Date.parse(lastWal),
+      missingFrom:
+        opened === null ? null : missingFrom(opened.archive, status.restorable, Date.parse(clock.wall())),
       failedBackups: views
         .slice(0, lastGood < 0 ? views.length : lastGood)
         .filter((view) => view.state === "failed").length,

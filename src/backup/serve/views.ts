@@ -1,12 +1,13 @@
 import type { Catalogue } from "../catalogue/catalogue.ts";
 import type { BackupRecord, DrillRecord, SegmentRecord } from "../catalogue/records.ts";
 import type { Verdict } from "../catalogue/retention.ts";
-import { coverageOf } from "../restore/coverage.ts";
+import { coverageOf, newestCovered } from "../restore/coverage.ts";
 import { reachableOn } from "../restore/reachable.ts";
 import { lineOf } from "../restore/situation.ts";
 import type { BackupView, Restorable, WalView } from "../service.ts";
 import type { WalArchive } from "../wal/archive.ts";
 import { Fault } from "../../values/fault.ts";
+import type { Lsn } from "../../values/lsn.ts";
 import type { WallTime } from "../../values/time.ts";
 
 /** The backups of a cluster as they are shown, newest first. Pure. */
@@ -117,6 +118,26 @@ export function restorableOf(
       until: range.begin.time,
     })),
   };
+}
+
+/** Segments may come in out of order: what is younger tells of no hole before it. */
+const settledMs = 60_000;
+
+/**
+ * Where WAL is missing that keeps what is archived behind it from being restored; null = nothing is.
+ * @param now milliseconds since 1970
+ */
+export function missingFrom(
+  archive: Pick<WalArchive, "segments" | "timelines">,
+  restorable: Pick<Restorable, "toLsn"> | null,
+  now: number,
+): Lsn | null {
+  if (restorable === null) return null;
+  const segments = [...archive.segments()].filter((each) => Date.parse(each.archivedAt) < now - settledMs);
+  const timelines = archive.timelines();
+  const line = lineOf({ backups: [], segments, timelines, gaps: [], current: null }, null);
+  const end = line === null ? null : newestCovered(coverageOf(line, timelines, segments));
+  return end !== null && end > restorable.toLsn ? restorable.toLsn : null;
 }
 
 /** The archived WAL as a tree of timelines. */
