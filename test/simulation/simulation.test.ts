@@ -36,7 +36,7 @@ describe("simulated lives", () => {
   });
 
   it("write, lose their primaries and go on", { timeout: 60_000 }, async () => {
-    const life = await runSeed(2, { scenario: "crashes" });
+    const life = await runSeed(4, { scenario: "crashes" });
     expect(life.acknowledged).toBeGreaterThan(100);
     expect(life.promotions).toBeGreaterThan(0);
     expect(
