@@ -51,6 +51,8 @@ export function exitCodeOf(fault: Fault, left: Left): number {
 }
 
 const refusals: ReadonlySet<FaultCode> = new Set<FaultCode>([
+  "BACKUP_JOB_RUNNING",
+  "BACKUP_NEEDED",
   "CONFIG_INVALID",
   "UNAUTHORIZED",
   "DCS_DENIED",

@@ -1,8 +1,8 @@
 import type { Log } from "../../agent/context.ts";
 import type { BackupClusterSettings, BackupEventName, BackupSettings } from "../../config/backup-config.ts";
 import type { Clock } from "../../system/clock.ts";
-import type { Timers } from "../../system/timers.ts";
-import { toFault, type FaultReport } from "../../values/fault.ts";
+import type { Timer, Timers } from "../../system/timers.ts";
+import { faultCatalogue, toFault, type FaultReport } from "../../values/fault.ts";
 import { formatLsn } from "../../values/lsn.ts";
 import type { WallTime } from "../../values/time.ts";
 import type { BaseJobOptions, JobRequest } from "../base/job-protocol.ts";
@@ -35,6 +35,9 @@ export interface ClusterRunParts {
   readonly log: Log;
 }
 
+/** After so long a backup that failed is tried again; then it is left to the schedule. */
+const retryPausesMs: readonly number[] = [30_000, 120_000, 600_000];
+
 /** One cluster of the daemon while it runs: its receiver, schedules, upkeep and events. */
 export class ClusterRun {
   readonly cluster: ServedCluster;
@@ -51,6 +54,9 @@ export class ClusterRun {
   #lastVerify: WallTime | null = null;
   #sinceDrill = 0;
   #wasStreaming = false;
+  /** Backups that failed since the last good one. */
+  #failures = 0;
+  #retryTimer: Timer | null = null;
 
   constructor(parts: ClusterRunParts) {
     const { settings, clock, timers, log, jobs } = parts;
@@ -119,6 +125,7 @@ export class ClusterRun {
 
   async stop(): Promise<void> {
     this.#scheduler?.stop();
+    this.#retryTimer?.cancel();
     await this.#receiver?.stop();
     await this.#upkeep.stop();
     await this.#opened?.archive.close();
@@ -149,12 +156,25 @@ export class ClusterRun {
     }
     const made = request.kind === "base" && job.state === "done";
     this.#upkeep.jobEnded(made);
+    if (made) this.#failures = 0;
+    else if (request.kind === "base") this.#retry(job, request);
     if (!made) return;
     const { afterBackups } = this.#parts.settings.drill;
     this.#sinceDrill += 1;
     if (afterBackups === null || this.#sinceDrill < afterBackups) return;
     this.#sinceDrill = 0;
     this.#drill("after a backup");
+  }
+
+  /** A backup nobody waits for is tried again: what was in its way may pass. */
+  #retry(job: JobView, request: Extract<JobRequest, { kind: "base" }>): void {
+    if (job.state !== "failed" || request.reason === "asked for") return;
+    if (job.fault !== null && !faultCatalogue[job.fault.code].retry) return;
+    const pause = retryPausesMs[this.#failures];
+    this.#failures += 1;
+    if (pause === undefined) return;
+    this.#retryTimer?.cancel();
+    this.#retryTimer = this.#parts.timers.after(pause, () => this.#add(request, request.reason));
   }
 
   #createReceiver(): ReceiverKeeper {

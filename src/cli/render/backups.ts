@@ -17,12 +17,12 @@ export function backupListLines(
     ...tableLines(
       [
         { title: "id", least: 18 },
-        { title: "kind", dropOrder: 3 },
+        { title: "kind", dropOrder: 1 },
         { title: "taken", least: 12 },
         { title: "size", align: "right" },
         { title: "stored", align: "right" },
-        { title: "from", dropOrder: 2 },
-        { title: "wal since", align: "right", dropOrder: 1 },
+        { title: "from", dropOrder: 3 },
+        { title: "wal since", align: "right", dropOrder: 2 },
         { title: "proven", least: 10 },
         { title: "notes", optional: true, least: 8 },
       ],
