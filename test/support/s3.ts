@@ -1,8 +1,8 @@
 import { createHash, createHmac } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { createServer, request, type IncomingMessage, type ServerResponse } from "node:http";
-import { createRequire } from "node:module";
 import type { AddressInfo } from "node:net";
+import S3rver from "s3rver";
 
 /** An S3 server of a test. */
 export interface S3Server {
@@ -17,20 +17,14 @@ export interface S3Server {
   stop(): Promise<void>;
 }
 
-interface S3rver {
-  run(): Promise<AddressInfo>;
-  close(): Promise<void>;
-}
-
 const accessKeyId = "S3RVER";
 const secretAccessKey = "S3RVER";
 
 /** Starts one with an empty bucket. The server itself takes any signature: one in front of it checks them. */
 export async function startS3(dir: string): Promise<S3Server> {
   await mkdir(dir, { recursive: true });
-  const Server = createRequire(import.meta.url)("s3rver") as new (options: object) => S3rver;
   const bucket = "backups";
-  const behind = new Server({
+  const behind = new S3rver({
     address: "127.0.0.1",
     port: 0,
     silent: true,

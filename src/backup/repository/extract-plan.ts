@@ -2,7 +2,7 @@ import { pageBytes, pagesPerFrame } from "./page.ts";
 import type { PackId } from "./page.ts";
 
 /** Runs in one plan: 10 MB. A larger extraction makes several plans and may read a pack once for each. */
-export const runsPerPlan = 500_000;
+const runsPerPlan = 500_000;
 const columns = 5;
 
 /** A file whose pages are wanted. */

@@ -63,7 +63,7 @@ export async function readMarks(source: MarkSource, clock: Clock, signal: AbortS
 const rounds = 10;
 
 /** The keys of all snapshots, as `openSnapshot` takes them. */
-export async function* snapshotKeys(store: ObjectStore): AsyncIterable<string> {
+async function* snapshotKeys(store: ObjectStore): AsyncIterable<string> {
   for await (const { key } of store.list("clusters/")) {
     const snapshot = rootOfKey(key);
     if (snapshot !== null) yield snapshot;
