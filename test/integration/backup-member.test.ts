@@ -1,4 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect } from "vitest";
+import { nodeOf } from "../../src/demo/demo-file.ts";
 import { startArchiveHost, type ArchiveHost } from "../support/archive-host.ts";
 import { figure, scenario, startCluster, type Settled, type TestCluster } from "../support/cluster.ts";
 import {
@@ -139,4 +143,58 @@ describe("two nodes and the WAL receiver of a backup server", () => {
       await cluster.settled();
     },
   );
+
+  scenario(
+    "with the archive waited for, every commit survives the loss of both database hosts",
+    () => cluster,
+    async (_, before) => {
+      await cluster.set({ sync_order: [archive.name] });
+      await recorded(store, [archive.name], 1);
+      // The server takes the first one by itself.
+      await waitFor(async () => (await archive.record())?.lastBackupAt !== null, {
+        timeoutMs: 90_000,
+        what: "there is a base backup",
+      });
+      const ledger = await startLedger(cluster, before.primary, { table: "survivors" });
+      await ledger.more(300);
+      await Promise.all([before.primary, standbyOf(before)].map((node) => cluster.kill(node, "host")));
+      await ledger.stop();
+      await archive.kill();
+      const to = join(archive.dir, "restored");
+      const report = (await archive.backup("restore", "latest", "--to", to, "--start")) as {
+        readonly server: { readonly port: number; readonly socket_dir: string; readonly pid: number };
+      };
+      cluster.afterScenario.push(() => Promise.resolve(void process.kill(report.server.pid, "SIGQUIT")));
+      const there = await restoredRows(report.server, "survivors");
+      const lost = ledger.acknowledged.filter(({ number }) => !there.has(number));
+      expect(ledger.acknowledged.length).toBeGreaterThan(300);
+      expect(lost).toEqual([]);
+    },
+  );
+
+  async function restoredRows(
+    server: { readonly port: number; readonly socket_dir: string },
+    table: string,
+  ): Promise<ReadonlySet<number>> {
+    const { state_dir } = nodeOf(await cluster.demo(), (await cluster.names())[0] ?? "");
+    const { superuser } = JSON.parse(readFileSync(join(state_dir, "secrets.json"), "utf8")) as {
+      readonly superuser: { readonly username: string; readonly password: string };
+    };
+    const client = new pg.Client({
+      host: "127.0.0.1",
+      port: server.port,
+      user: superuser.username,
+      password: superuser.password,
+      database: "demo",
+      connectionTimeoutMillis: 5000,
+      query_timeout: 30_000,
+    });
+    await client.connect();
+    try {
+      const { rows } = await client.query<{ n: string }>(`select n from ${table}`);
+      return new Set(rows.map(({ n }) => Number(n)));
+    } finally {
+      await client.end();
+    }
+  }
 });

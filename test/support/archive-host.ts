@@ -1,13 +1,15 @@
-import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import type { ReceiverRecord } from "../../src/cluster/records.ts";
 import type { TestCluster } from "./cluster.ts";
 import type { StoreReader } from "./durability.ts";
 import { freePort } from "./ports.ts";
 import { killProcessesUnder, processesUnder, waitFor } from "./process.ts";
 
+const run = promisify(execFile);
 const program = fileURLToPath(new URL("../../bin/pgherd", import.meta.url));
 
 /** A backup server of its own beside a test cluster: `pgherd backup serve` with its receiver. */
@@ -23,8 +25,15 @@ export interface ArchiveHost {
   /** SIGKILL for everything of it, at once. */
   kill(): Promise<void>;
   start(): Promise<void>;
-  /** What it has written to its log. */
-  log(): string;
+  /** Runs `pgherd backup ... --config FILE --json` and parses its answer. @throws Error with its output */
+  backup(...args: string[]): Promise<unknown>;
+}
+
+/** A flat YAML document. */
+function yaml(document: Readonly<Record<string, unknown>>): string {
+  return Object.entries(document)
+    .map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`)
+    .join("");
 }
 
 /** Starts it; it is ended with the cluster's directory. */
@@ -41,7 +50,7 @@ export async function startArchiveHost(
   const log = join(dir, "server.log");
   writeFileSync(
     config,
-    JSON.stringify({
+    yaml({
       cluster: demo.cluster,
       name,
       address: "127.0.0.1",
@@ -94,6 +103,10 @@ export async function startArchiveHost(
       await killProcessesUnder(dir);
     },
     start,
-    log: () => readFileSync(log, "utf8").split("\n").slice(-80).join("\n"),
+    backup: async (...args) => {
+      const words = [program, "backup", ...args, "--config", config, "--json"];
+      const { stdout } = await run(process.execPath, words, { cwd: dir, timeout: 240_000 });
+      return JSON.parse(stdout) as unknown;
+    },
   };
 }
