@@ -200,6 +200,34 @@ describe("a copy beside the cluster, by the command", () => {
     expect(existsSync(join(dir, "global/pg_control"))).toBe(true);
   }, 60_000);
 
+  test("what was received and is not archived yet is part of the newest state", async () => {
+    const port = await freePort();
+    const dir = join(set.dir, "newest");
+    await server.sql("insert into ledger select n, 'z' from generate_series(2001, 2005) n");
+    const [row] = await server.sql("select pg_walfile_name(pg_current_wal_lsn()) as name");
+    const name = String(row?.["name"]);
+    const live = join(world.path, "clusters", clusterName, "wal", "live");
+    await mkdir(live, { recursive: true });
+    await writeFile(join(live, `${name}.partial`), await readFile(join(server.dataDir, "pg_wal", name)));
+    const { code, err } = await pgherd(
+      "backup",
+      "clone",
+      "--config",
+      config,
+      "--to",
+      dir,
+      "--port",
+      String(port),
+    );
+    try {
+      expect(code, err).toBe(0);
+      expect(await countAt(port)).toBe(2005);
+    } finally {
+      await killInstance(dir, systemClock, systemTimers);
+      await rm(live, { recursive: true });
+    }
+  }, 60_000);
+
   test("a tablespace never goes where another one is", async () => {
     const { code, err } = await pgherd("backup", "restore", "--config", config, "--to", "plain");
     expect(code).toBe(1);
