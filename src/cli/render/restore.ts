@@ -43,7 +43,9 @@ export function reportLines(plan: RestorePlan, report: RestoreReport, look: Look
   const kept = filled.bytes - filled.writtenBytes;
   const lines = [
     `Restored ${plan.backup.id} to ${report.dir} in ${spanText(report.copyMs)}: ${bytesText(filled.bytes)}` +
-      (kept > filled.bytes / 100 ? `, ${bytesText(filled.writtenBytes)} of it written, the rest was right` : "") +
+      (kept > filled.bytes / 100
+        ? `, ${bytesText(filled.writtenBytes)} of it written, the rest was right`
+        : "") +
       `${filled.verified ? "; every file was read again and is as it was stored" : ""}.`,
   ];
   if (reached !== null)
