@@ -12,43 +12,35 @@ const hostPort = z
   )
   .refine((value) => Number(/:(\d+)$/.exec(value)?.[1] ?? "5432") <= 65_535, "expected host or host:port");
 
-const connection = z
-  .strictObject({
-    hosts: z
-      .array(hostPort)
-      .min(1)
-      .max(16)
-      .meta({
-        description: "The servers of a cluster without agents, `host:port`; the primary is found among them.",
-        "x-default": "the nodes of the cluster, as the DCS knows them",
-      })
-      .optional(),
-    user: text({
-      description:
-        "A role with REPLICATION, and for named restore points and drills' assertions a superuser.",
-      "x-default": "the cluster's own, of the DCS",
+const connection = z.strictObject({
+  hosts: z
+    .array(hostPort)
+    .min(1)
+    .max(16)
+    .meta({
+      description: "The servers of a cluster without agents, `host:port`; the primary is found among them.",
+      "x-default": "the nodes of the cluster, as the DCS knows them",
     })
-      .max(63)
-      .optional(),
-    password_file: absolutePath({ description: "File that holds its password." }).optional(),
-    database: text({ description: "Database for what needs SQL.", "x-default": "`postgres`" })
-      .max(63)
-      .optional(),
-    tls: z
-      .enum(["disable", "prefer", "require", "verify-full"])
-      .meta({ description: "As libpq's sslmode.", "x-default": "`prefer`" })
-      .optional(),
-    ca_file: absolutePath({
-      description: "The authority that signed the servers' certificates, PEM.",
-      "x-default": "the system's",
-    }).optional(),
+    .optional(),
+  user: text({
+    description: "A role with REPLICATION, and for named restore points and drills' assertions a superuser.",
+    "x-default": "the cluster's own, of the DCS",
   })
-  .superRefine((value, context) => {
-    if (value.password_file !== undefined && value.user === undefined)
-      context.addIssue({ code: "custom", path: ["password_file"], message: "needs connection.user" });
-    if (value.hosts !== undefined && value.user === undefined)
-      context.addIssue({ code: "custom", path: ["hosts"], message: "needs connection.user" });
-  });
+    .max(63)
+    .optional(),
+  password_file: absolutePath({ description: "File that holds its password." }).optional(),
+  database: text({ description: "Database for what needs SQL.", "x-default": "`postgres`" })
+    .max(63)
+    .optional(),
+  tls: z
+    .enum(["disable", "prefer", "require", "verify-full"])
+    .meta({ description: "As libpq's sslmode.", "x-default": "`prefer`" })
+    .optional(),
+  ca_file: absolutePath({
+    description: "The authority that signed the servers' certificates, PEM.",
+    "x-default": "the system's",
+  }).optional(),
+});
 
 const assertion = z.strictObject({
   database: text({ description: "Where it runs." }).max(63).default("postgres"),
@@ -64,7 +56,7 @@ const drill = z.strictObject({
   ).optional(),
   directory: absolutePath({
     description: "Where it restores to; needs room for the whole cluster.",
-    "x-default": "`<state_dir>/drill`",
+    "x-default": "`<state_dir>/drills`",
   }).optional(),
   bin_dir: absolutePath({
     description: "PostgreSQL's programs of the cluster's major version.",

@@ -24,6 +24,9 @@ function checkClusters(file: BackupFile): Issue[] {
     const hosts = entry.connection?.hosts ?? file.connection?.hosts;
     if (dcs === undefined && hosts === undefined)
       return [value(at("dcs"), "names no cluster: add dcs, or connection.hosts where there are no agents")];
+    const connection = { ...file.connection, ...entry.connection };
+    if (connection.user === undefined && (hosts !== undefined || connection.password_file !== undefined))
+      return [value(at("connection"), "needs connection.user")];
     return [];
   });
 }

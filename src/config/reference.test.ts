@@ -5,12 +5,14 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { clusterSettingsSchema } from "./cluster-settings-schema.ts";
 import {
+  backupFileJsonSchema,
   clusterSettingsJsonSchema,
   nodeFileJsonSchema,
   routerFileJsonSchema,
   type JsonSchema,
 } from "./json-schema.ts";
 import { schemaKeys } from "./keys.ts";
+import { checkBackupFile } from "./backup-file.ts";
 import { checkNodeFile } from "./node-file.ts";
 import { nodeFileSchema } from "./node-file-schema.ts";
 import { referenceFiles } from "./reference.ts";
@@ -18,11 +20,13 @@ import { checkRouterFile } from "./router-file.ts";
 
 const root = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const allExamples = readdirSync(root("deploy/examples")).filter((name) => name.endsWith(".yml"));
-const examples = allExamples.filter((name) => !name.startsWith("router"));
+const examples = allExamples.filter((name) => !/^(router|backup)/.test(name));
+const backupExamples = allExamples.filter((name) => name.startsWith("backup"));
 const routerExamples = allExamples.filter((name) => name.startsWith("router"));
 const nodeKeys = schemaKeys(nodeFileJsonSchema());
 const settingsKeys = schemaKeys(clusterSettingsJsonSchema());
 const routerKeys = schemaKeys(routerFileJsonSchema());
+const backupKeys = schemaKeys(backupFileJsonSchema());
 const asValidator = (schema: JsonSchema) =>
   z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]);
 
@@ -32,7 +36,7 @@ test.each([...referenceFiles()])("docs/reference/%s is up to date", (name, text)
 });
 
 test("every key has a description that ends as a sentence", () => {
-  const silent = [...nodeKeys, ...settingsKeys, ...routerKeys].filter(
+  const silent = [...nodeKeys, ...settingsKeys, ...routerKeys, ...backupKeys].filter(
     (key) => !/[.)]$/.test(key.schema.description ?? ""),
   );
   expect(silent.map((key) => key.path.join("."))).toEqual([]);
@@ -54,8 +58,16 @@ test("every key of the router file stands on its page", () => {
   }
 });
 
+test("every key of the backup file stands on its page", () => {
+  const page = referenceFiles().get("backup-file.md") ?? "";
+  for (const key of backupKeys.filter(({ path }) => path[0] !== "clusters")) {
+    const name = key.path.at(-1) ?? "";
+    expect(page.includes(`\`${name}\``) || page.includes(`### ${key.path.join(".")}`), name).toBe(true);
+  }
+});
+
 test("every default is within the bounds of its own key", () => {
-  const valued = [...nodeKeys, ...settingsKeys, ...routerKeys].filter(
+  const valued = [...nodeKeys, ...settingsKeys, ...routerKeys, ...backupKeys].filter(
     (key) => key.schema.default !== undefined,
   );
   expect(valued.length).toBeGreaterThan(30);
@@ -74,6 +86,12 @@ test.each(routerExamples)("deploy/examples/%s has no mistake, and the JSON Schem
   const text = readFileSync(root(`deploy/examples/${name}`), "utf8");
   expect(checkRouterFile(text, {}, name).problems).toEqual([]);
   expect(asValidator(routerFileJsonSchema()).safeParse(parse(text)).error?.issues).toBeUndefined();
+});
+
+test.each(backupExamples)("deploy/examples/%s has no mistake, and the JSON Schema accepts it", (name) => {
+  const text = readFileSync(root(`deploy/examples/${name}`), "utf8");
+  expect(checkBackupFile(text, {}, name).problems).toEqual([]);
+  expect(asValidator(backupFileJsonSchema()).safeParse(parse(text)).error?.issues).toBeUndefined();
 });
 
 test("the JSON Schema refuses what the schema refuses in form", () => {
@@ -115,4 +133,21 @@ test("the examples with everything have every key", () => {
     "bootstrap.settings.maximum_lag_on_failover",
   ]);
   expect(missingKeys(document("router-everything.yml"), routerKeys)).toEqual([]);
+});
+
+test("the example of a backup file with everything has every key", () => {
+  const document: unknown = parse(readFileSync(root("deploy/examples/backup-everything.yml"), "utf8"));
+  // `cluster` cannot stand beside `clusters`, whose keys are those of the top; two places of a repository neither.
+  const missing = missingKeys(
+    document,
+    backupKeys.filter(({ path }) => path[0] !== "clusters"),
+  );
+  expect(missing.filter((key) => !key.startsWith("repository.s3"))).toEqual([
+    "cluster",
+    "connection",
+    ...backupKeys.flatMap(({ path }) =>
+      path[0] === "connection" && path.length > 1 ? [path.join(".")] : [],
+    ),
+    "copies.[].path",
+  ]);
 });

@@ -53,7 +53,11 @@ function renderRouterReference(): string {
 
 /** The reference page of the backup file, as Markdown. */
 function renderBackupReference(): string {
-  const blocks = [backupIntroduction, ...sections(schemaKeys(backupFileJsonSchema()), true)];
+  // The keys of one cluster are those of the top.
+  const keys = schemaKeys(backupFileJsonSchema()).filter(
+    ({ path }) => path[0] !== "clusters" || path.length === 1,
+  );
+  const blocks = [backupIntroduction, ...sections(keys, true)];
   return `${blocks.join("\n\n")}\n`;
 }
 
@@ -73,10 +77,9 @@ schedule: "0 2 * * 1"
 retention: RECOVERY WINDOW OF 2 WEEKS
 \`\`\`
 
-\`pgherd config check backup.yml\` shows all mistakes of a file at once. Several clusters stand below \`clusters\`, each with the keys of
-a cluster; what one does not say holds as it is written at the top. The editor line is
-\`# yaml-language-server: $schema=backup-file.schema.json\` ([schema](backup-file.schema.json)). \`<name>\` stands for the name of a
-cluster.`;
+\`pgherd config check backup.yml\` shows all mistakes of a file at once. Several clusters stand below \`clusters\` by their names, each with
+the keys from \`namespace\` to \`hooks\`; what one does not say holds as it is written at the top. The editor line is
+\`# yaml-language-server: $schema=backup-file.schema.json\` ([schema](backup-file.schema.json)).`;
 
 const routerIntroduction = `# The router file
 
@@ -177,6 +180,7 @@ function keyTable(keys: readonly KeyFacts[], withVariables: boolean): string {
 
 /** What may stand there, with its bounds. */
 function valueText(schema: JsonSchema): string {
+  if (schema["x-unit"] !== undefined && schema["x-minimum"] === undefined) return schema["x-unit"];
   if (schema["x-unit"] !== undefined) {
     const kind = schema["x-unit"].split(" ")[0] ?? "";
     return `${kind}, ${schema["x-minimum"] ?? ""} to ${schema["x-maximum"] ?? ""}`;

@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { checkBackupFile } from "../../config/backup-file.ts";
 import { checkSettingsFile } from "../../config/cluster-settings.ts";
 import type { Environment } from "../../config/environment.ts";
 import { checkNodeFile } from "../../config/node-file.ts";
@@ -11,11 +12,12 @@ import { countText } from "../render/quantity.ts";
 import { printable } from "../render/width.ts";
 import { readSettingsFile } from "./config.ts";
 
-type FileKind = "node" | "router" | "settings";
+type FileKind = "node" | "router" | "backup" | "settings";
 
 const whatItIs: Readonly<Record<FileKind, string>> = {
   node: "node file",
   router: "router file",
+  backup: "backup file",
   settings: "file of cluster settings",
 };
 
@@ -57,17 +59,20 @@ function problemsIn(
       return checkNodeFile(text, environment, name).problems;
     case "router":
       return checkRouterFile(text, environment, name).problems;
+    case "backup":
+      return checkBackupFile(text, environment, name).problems;
     case "settings":
       return checkSettingsFile(text, name).problems;
   }
 }
 
-/** A node file names its node and its data, a router file neither; cluster settings have no such keys. */
+/** A backup file names a repository; a node file its node and its data, a router file neither; cluster settings have no such keys. */
 function kindOf(text: string): FileKind {
   const { value } = readYaml(text, null);
   if (typeof value !== "object" || value === null) return "node";
   const keys = Object.keys(value);
   const hits = (names: readonly string[]): number => keys.filter((key) => names.includes(key)).length;
+  if (keys.includes("repository") || hits(["retention", "schedule", "copies", "drill"]) > 1) return "backup";
   const ofNode = hits(["node", "data_dir", "api", "postgresql", "tags", "hooks", "bootstrap"]);
   const ofRouter = hits([
     "router",

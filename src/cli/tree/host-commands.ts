@@ -69,7 +69,12 @@ export function addConfigCommands(program: Command, bind: Bind): void {
     )
     .argument("<file>", "the YAML file")
     .addOption(
-      choice("--kind <kind>", "what the file is (default: told by its keys)", ["node", "router", "settings"]),
+      choice("--kind <kind>", "what the file is (default: told by its keys)", [
+        "node",
+        "router",
+        "backup",
+        "settings",
+      ]),
     )
     .action(bind(async () => (await import("../commands/config-check.ts")).check));
   program
