@@ -4,7 +4,7 @@ import type { FencingToken, Timeline } from "../values/names.ts";
 import { elapsedMs, type Instant } from "../values/time.ts";
 
 /** Whether an archive has everything up to the new primary's fork: its receiver streams the new timeline, proven for the token. */
-export function hasCaughtUp(
+function hasCaughtUp(
   cluster: Pick<ClusterState, "receivers" | "nodes">,
   primary: { readonly token: FencingToken; readonly timeline: Timeline },
 ): boolean {

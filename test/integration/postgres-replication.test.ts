@@ -247,20 +247,12 @@ describe("a primary and its copies", () => {
     await a.sql("insert into t select g, 'more' from generate_series(200001, 205000) g");
     await caughtUp(b, a);
     const { replayedLsn } = await b.facts();
-    await b.instance.syncSlots(
-      new Map([
-        ["a", null],
-        ["c", null],
-      ]),
-      new Set(),
-    );
-    await b.instance.syncSlots(
-      new Map([
-        ["a", replayedLsn],
-        ["c", null],
-      ]),
-      new Set(),
-    );
+    const wanted = new Map<string, Lsn | null>([
+      ["a", null],
+      ["c", null],
+    ]);
+    await b.instance.syncSlots(wanted, new Set());
+    await b.instance.syncSlots(wanted.set("a", replayedLsn), new Set());
     const slots = new Map((await b.facts()).slots.map((slot) => [slot.name, slot]));
     expect(slots.get("a")?.restartLsn).toBe(replayedLsn);
     expect(slots.get("c")?.restartLsn ?? 0n).toBeLessThanOrEqual(replayedLsn ?? 0n);
