@@ -31,7 +31,7 @@ export function drawBackup(dir: string, port: number): DemoBackup {
 }
 
 /** The server's file. */
-export function backupFile(demo: DemoFile, backup: DemoBackup): string {
+function backupFile(demo: DemoFile, backup: DemoBackup): string {
   const listen = "127.0.0.1";
   const content = {
     cluster: demo.cluster,
@@ -99,7 +99,7 @@ async function isRestorable(backup: DemoBackup): Promise<boolean> {
 }
 
 /** The server and its children, as far as they live. */
-export function backupProcesses(backup: DemoBackup): readonly ProcessIdentity[] {
+function backupProcesses(backup: DemoBackup): readonly ProcessIdentity[] {
   const found = readdirSync("/proc").flatMap((name) => {
     const pid = Number(name);
     if (!/^\d+$/.test(name) || pid === process.pid || !belongsTo(pid, backup)) return [];

@@ -11,6 +11,7 @@ const longFiles: Readonly<Record<string, string>> = {
   "src/api/patroni/routes.test.ts": "every path in every situation of a node, as one table",
   "test/integration/cluster-operations.test.ts":
     "all that an operator asks of one cluster, which costs seconds to form",
+  "test/integration/backup-archive.test.ts": "what two commands do in every trouble, over one set of servers",
   "src/dcs/dcs.contract.ts": "the whole contract of the store in one place",
 };
 

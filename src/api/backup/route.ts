@@ -47,7 +47,7 @@ export function findBackupRoute(
 }
 
 /** The names in a path; null when it is another. */
-export function matchPath(pattern: string, path: string): Readonly<Record<string, string>> | null {
+function matchPath(pattern: string, path: string): Readonly<Record<string, string>> | null {
   const wanted = pattern.split("/");
   const given = path.split("/");
   const names: Record<string, string> = {};

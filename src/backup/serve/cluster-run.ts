@@ -377,7 +377,7 @@ export class ClusterRun {
 }
 
 /** The configured source in the words of a job. */
-export function sourceOf(from: BackupClusterSettings["from"]): BaseJobOptions["from"] {
+function sourceOf(from: BackupClusterSettings["from"]): BaseJobOptions["from"] {
   switch (from.kind) {
     case "standby":
       return "auto";

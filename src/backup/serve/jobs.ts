@@ -261,11 +261,3 @@ function jobTitle(request: JobRequest): string {
 function cancelled(reason: string): FaultReport {
   return new Fault("BACKUP_CANCELLED", `The job was told to stop: ${reason}`).report();
 }
-
-/** How far a job is, for logs and tables that have one line. */
-export function progressText(progress: JobProgress | null): string {
-  if (progress === null) return "starting";
-  const { doneBytes, totalBytes, step } = progress;
-  if (doneBytes === null || totalBytes === null || totalBytes === 0) return step;
-  return `${step} ${Math.floor((100 * Math.min(doneBytes, totalBytes)) / totalBytes)} %`;
-}

@@ -95,7 +95,7 @@ const levels: Readonly<Record<CheckItem["level"], NagiosLevel>> = {
 const worse: readonly CheckItem["level"][] = ["ok", "unknown", "warning", "critical"];
 
 /** The worst level of a check. */
-export function worstOf(items: readonly Wire<CheckItem>[]): CheckItem["level"] {
+function worstOf(items: readonly Wire<CheckItem>[]): CheckItem["level"] {
   return items.reduce<CheckItem["level"]>(
     (worst, { level }) => (worse.indexOf(level) > worse.indexOf(worst) ? level : worst),
     "ok",

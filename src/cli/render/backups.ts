@@ -273,7 +273,7 @@ export function retentionText(policy: Wire<RetentionPolicy>): string {
 }
 
 /** `today 02:00`, `yesterday 02:00`, `tomorrow 02:00`, else `2026-11-06 02:00`. */
-export function dayText(iso: string, { nowMs, zone }: Pick<Look, "nowMs" | "zone">): string {
+function dayText(iso: string, { nowMs, zone }: Pick<Look, "nowMs" | "zone">): string {
   const text = dateTimeText(iso, zone).slice(0, 16);
   const [day = "", time = ""] = text.split(" ");
   const named = (offset: number): string =>
