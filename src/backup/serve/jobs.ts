@@ -3,7 +3,7 @@ import type { Clock } from "../../system/clock.ts";
 import type { Random } from "../../system/random.ts";
 import type { Timer, Timers } from "../../system/timers.ts";
 import { Fault, type FaultReport } from "../../values/fault.ts";
-import { parseJobReport, type JobProgress, type JobRequest } from "../base/job-protocol.ts";
+import { parseJobReport, type JobRequest } from "../base/job-protocol.ts";
 import type { JobState, JobView } from "../service.ts";
 import type { Child, StartChild } from "./child.ts";
 
