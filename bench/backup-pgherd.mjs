@@ -69,7 +69,7 @@ api: { listen: 127.0.0.1, port: ${port} }
       throw new Error(`job ${id} ended ${ended.state}: ${JSON.stringify(ended.fault)}`);
     return memoryKb;
   };
-  const restore = async (to) => {
+  const restore = async (to, ...more) => {
     const argv = [
       ...program,
       "backup",
@@ -81,6 +81,7 @@ api: { listen: 127.0.0.1, port: ${port} }
       "--config",
       config,
       "--yes",
+      ...more,
     ];
     await capture(asServerUser(argv), { signal, limitMs: 1_200_000 });
   };
@@ -93,7 +94,7 @@ api: { listen: 127.0.0.1, port: ${port} }
     increment: () => job({ kind: "base", type: "auto" }),
     storedBytes: () => bytesBelow(join(repository, "packs")) + backupsBytes(repository, scope),
     restore,
-    restoreOver: restore,
+    restoreOver: (to) => restore(to, "--delta"),
     memoryKb: () => familyUsage(pid).memoryKb,
     /** The processes of its WAL receiver. */
     receivers: async () => [(await ask(of("/status"))).receiver?.pid].filter((each) => each !== undefined),
