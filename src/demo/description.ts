@@ -198,7 +198,7 @@ export function introduction(demo: DemoFile, command: string, leader: string | n
       ? []
       : [
           `  ${command} backup list                what can be restored`,
-          `  ${command} backup clone --time '5 minutes ago'    a copy as it was, beside it`,
+          `  ${command} backup drill               restore it to scratch, start it, check it`,
         ]),
     `  ${command} demo down                  stop everything and remove ${demo.dir}`,
   ];
