@@ -2,13 +2,14 @@ import { createRequire } from "node:module";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import { Fault } from "../../values/fault.ts";
+import { EncoderThreads } from "./encoder-threads.ts";
 
 /** How bytes are compressed; the number is the format's. */
 export const codecs = { none: 0, zstd: 1, brotli: 2, gzip: 3 } as const;
 type CodecName = keyof typeof codecs;
 export type CodecId = (typeof codecs)[CodecName];
 
-/** Compression off the event loop, on libuv's threads. */
+/** Compression off the event loop, on other threads. */
 export interface Codec {
   readonly name: CodecName;
   /** @returns null when it would not get smaller */
@@ -101,12 +102,14 @@ function coreZstd(): Zstd | null {
 function fastZstd(): Zstd | null {
   for (const libc of ["gnu", "musl"])
     try {
-      const { Decoder, Encoder } = createRequire(import.meta.url)(
-        `@toondepauw/node-zstd-linux-x64-${libc}`,
-      ) as FastZstd;
+      const require = createRequire(import.meta.url);
+      const addon = require.resolve(`@toondepauw/node-zstd-linux-x64-${libc}`);
+      const { Decoder, Encoder } = require(addon) as FastZstd;
       const encoder = new Encoder(level);
       const decoder = new Decoder();
-      return { compress: (data) => encoder.encode(data), decompress: (data) => decoder.decode(data) };
+      // It decodes on libuv's threads, and encodes before it returns.
+      const threads = new EncoderThreads(addon, level, (data) => encoder.encode(data));
+      return { compress: (data) => threads.encode(data), decompress: (data) => decoder.decode(data) };
     } catch {
       // Another platform, or another C library.
     }

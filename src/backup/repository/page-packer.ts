@@ -116,7 +116,8 @@ export class PagePacker {
 
   #make(): Buffer {
     this.#made++;
-    return Buffer.allocUnsafeSlow(frameBytes);
+    // Shared, so that another thread compresses it without a copy.
+    return Buffer.from(new SharedArrayBuffer(frameBytes));
   }
 
   #used(): Buffer {
