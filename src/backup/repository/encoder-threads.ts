@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 
-/** Threads that compress: another core beside the one that reads is what there mostly is. */
-const most = Math.max(1, Math.min(4, availableParallelism() - 1));
+/** Threads that compress: on a busy machine they get their share of it, as programs with a process for each core do. */
+const most = Math.min(4, availableParallelism());
 /** Less than this is compressed at once: passing it on would take longer. */
 const smallBytes = 64 * 1024;
 
