@@ -179,7 +179,7 @@ describe("a backup server of one cluster without agents", () => {
     expect(codes, `${one.stderr}\n${two.stderr}`).toEqual([0, 1]);
     expect(`${one.stderr}${two.stderr}`).toContain("BACKUP_JOB_RUNNING");
     await server.json("keep", "latest");
-    for (const label of ["c", "d", "e"]) await server.json("run", "--label", label);
+    for (const label of ["d", "e"]) await server.json("run", "--label", label);
     await until("retention is over", idle);
     // REDUNDANCY 2: the last two, and the one that is kept.
     const labels = async (): Promise<(string | null)[]> => (await list()).map(({ label }) => label);
@@ -253,7 +253,7 @@ describe("a backup server of one cluster without agents", () => {
       "create table big as select n, repeat(md5(n::text), 30) as t from generate_series(1, 60000) n",
     );
     const good = (await list()).length;
-    for (let kills = 0; kills < 3; kills += 1) {
+    for (let kills = 0; kills < 2; kills += 1) {
       await server.command("run", "--no-wait");
       await waitFor(() => server.children("backup-job").length > 0, {
         timeoutMs: 10_000,

@@ -6,6 +6,7 @@ import { faultCatalogue, toFault, type FaultReport } from "../../values/fault.ts
 import { formatLsn } from "../../values/lsn.ts";
 import type { WallTime } from "../../values/time.ts";
 import type { BaseJobOptions, JobRequest } from "../base/job-protocol.ts";
+import { applyRetention } from "../catalogue/apply-retention.ts";
 import { openCatalogue } from "../catalogue/catalogue.ts";
 import type { GapRecord } from "../catalogue/records.ts";
 import { liveDirectory, readLive } from "../receiver/live-directory.ts";
@@ -83,10 +84,12 @@ export class ClusterRun {
     this.#upkeep = new ClusterUpkeep({
       cluster: this.cluster,
       opened: () => this.#opened,
+      clock,
       timers,
       log,
       onReviewed: () => this.#receiver?.factsChanged(),
       nudge: () => this.#nudge(),
+      retain: () => applyRetention(this.cluster.retentionParts()),
       onDeleted: () => this.#add({ kind: "collect", dryRun: false }, "after retention"),
     });
   }

@@ -1,26 +1,35 @@
 import type { Log } from "../../agent/context.ts";
+import type { Clock } from "../../system/clock.ts";
 import type { Timer, Timers } from "../../system/timers.ts";
 import { toFault } from "../../values/fault.ts";
-import { applyRetention } from "../catalogue/apply-retention.ts";
+import type { RetentionReport } from "../catalogue/apply-retention.ts";
+import { elapsedMs, type Instant } from "../../values/time.ts";
+import type { BackupRecord } from "../catalogue/records.ts";
 import type { Opened, ServedCluster } from "./cluster.ts";
 
 export interface UpkeepParts {
   readonly cluster: ServedCluster;
   readonly opened: () => Opened | null;
+  readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
   /** What is known of the cluster's backups was looked at anew. */
   readonly onReviewed: () => void;
   /** Ends the primary's segment: a backup waits for WAL that may not come by itself. @throws Fault */
   readonly nudge: () => Promise<void>;
+  /** Deletes what retention says. @throws Fault BACKUP_STORE_* */
+  readonly retain: () => Promise<RetentionReport>;
   /** Retention deleted something: what nothing needs any more can be collected. */
   readonly onDeleted: () => void;
 }
 
-/** A backup may be waiting for its last WAL: it is looked at this often. */
 const lookMs = 2_000;
+/** While a backup waits for its last WAL. */
+const waitingLookMs = 200;
 /** What other processes wrote is taken over at least this often. */
-const refreshEvery = 30;
+const refreshMs = 60_000;
+/** A segment that could not be ended is tried again after this time. */
+const nudgeAgainMs = 10_000;
 
 /**
  * What the daemon does for a cluster beside its jobs: waiting backups become done when their WAL is there, what other processes
@@ -30,11 +39,11 @@ export class ClusterUpkeep {
   readonly #parts: UpkeepParts;
   #timer: Timer | null = null;
   #round: Promise<void> = Promise.resolve();
-  #rounds = 0;
+  #refreshed: Instant | null = null;
   #closed = false;
   #retain = false;
-  readonly #seenWaiting = new Set<string>();
-  readonly #nudged = new Set<string>();
+  /** Backups for which the primary's segment was ended, and when that was tried last. */
+  readonly #nudged = new Map<string, Instant | "done">();
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts;
@@ -59,7 +68,9 @@ export class ClusterUpkeep {
   #plan(): void {
     this.#timer?.cancel();
     if (this.#closed) return;
-    this.#timer = this.#parts.timers.after(lookMs, () => this.#run(false));
+    const opened = this.#parts.opened();
+    const waits = opened !== null && newest(opened)?.state === "waiting";
+    this.#timer = this.#parts.timers.after(waits ? waitingLookMs : lookMs, () => this.#run(false));
   }
 
   #run(refresh: boolean): void {
@@ -74,21 +85,28 @@ export class ClusterUpkeep {
       .then(() => this.#plan());
   }
 
-  async #work(refresh: boolean): Promise<void> {
-    const { cluster, log } = this.#parts;
+  async #work(asked: boolean): Promise<void> {
+    const { cluster, clock } = this.#parts;
     const opened = this.#parts.opened();
     if (opened === null || this.#closed) return;
-    this.#rounds += 1;
-    const { catalogue } = opened;
-    if (refresh || this.#rounds % refreshEvery === 1) await catalogue.refresh();
+    const refresh = asked || this.#refreshed === null || elapsedMs(this.#refreshed, clock.now()) >= refreshMs;
+    if (refresh) {
+      await opened.catalogue.refresh();
+      this.#refreshed = clock.now();
+    }
     const completed = await this.#complete(opened);
     if (completed) this.#retain = true;
-    if (refresh || completed || this.#rounds % refreshEvery === 1) await cluster.review();
+    if (refresh || completed) await cluster.review();
     this.#parts.onReviewed();
     await this.#nudgeFor(opened);
-    if (!this.#retain || catalogue.backups().some((backup) => backup.state === "waiting")) return;
+    if (this.#retain && newest(opened)?.state !== "waiting") await this.#applyRetention();
+  }
+
+  async #applyRetention(): Promise<void> {
+    const { cluster, log, retain, onDeleted } = this.#parts;
+    const report = await retain();
+    // Only now: what failed on the way is done again in the next round.
     this.#retain = false;
-    const report = await applyRetention(cluster.retentionParts());
     if (report.backups.length > 0 || report.walSegments > 0) {
       log("info", "retention.applied", {
         cluster: cluster.name,
@@ -96,22 +114,31 @@ export class ClusterUpkeep {
         wal_segments: report.walSegments,
         wal_bytes: report.walBytes,
       });
-      this.#parts.onDeleted();
+      onDeleted();
     }
     await cluster.review();
   }
 
-  /** Once for each backup that goes on waiting. */
-  async #nudgeFor({ catalogue, archive }: Opened): Promise<void> {
-    const waiting = catalogue.backups().filter((backup) => backup.state === "waiting");
-    const patient = waiting.find(({ id }) => this.#seenWaiting.has(id) && !this.#nudged.has(id));
-    for (const { id } of waiting) this.#seenWaiting.add(id);
-    if (patient === undefined || archive.segmentBytes === null) return;
-    this.#nudged.add(patient.id);
-    await this.#parts.nudge().catch((thrown: unknown) => {
-      this.#nudged.delete(patient.id);
-      this.#parts.log("warn", "backup.waiting", { backup: patient.id, ...toFault(thrown).report() });
+  #waiting(): readonly BackupRecord[] {
+    const backups = this.#parts.opened()?.catalogue.backups() ?? [];
+    return backups.filter((backup) => backup.state === "waiting");
+  }
+
+  /** The WAL a backup waits for may not come by itself: its segment is ended, once. */
+  async #nudgeFor({ archive }: Opened): Promise<void> {
+    const { clock, log, nudge } = this.#parts;
+    const next = this.#waiting().find(({ id }) => {
+      const tried = this.#nudged.get(id);
+      return tried === undefined || (tried !== "done" && elapsedMs(tried, clock.now()) >= nudgeAgainMs);
     });
+    if (next === undefined || archive.segmentBytes === null) return;
+    this.#nudged.set(next.id, clock.now());
+    try {
+      await nudge();
+      this.#nudged.set(next.id, "done");
+    } catch (thrown) {
+      log("warn", "backup.waiting", { backup: next.id, ...toFault(thrown).report() });
+    }
   }
 
   /** A backup is done when all WAL from its beginning to its end is archived. */
@@ -130,4 +157,9 @@ export class ClusterUpkeep {
     }
     return any;
   }
+}
+
+/** The newest backup that was not given up. */
+function newest({ catalogue }: Opened): BackupRecord | null {
+  return catalogue.backups().findLast(({ state }) => state === "done" || state === "waiting") ?? null;
 }
