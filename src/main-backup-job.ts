@@ -11,7 +11,7 @@ import type { BackupSettings } from "./config/backup-config.ts";
 import { loadBackupSettings } from "./config/backup-file.ts";
 import { systemClock } from "./system/clock.ts";
 import { systemRandom } from "./system/random.ts";
-import { systemTimers } from "./system/timers.ts";
+import { systemTimers, type Timer } from "./system/timers.ts";
 
 /** A daemon that is gone is noticed at once; what a job then still does has this long. */
 const orphanMs = 10_000;
@@ -24,10 +24,16 @@ export async function backupJobMain(): Promise<number> {
   }
   // The stop of the whole service goes to the daemon, which says when.
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) process.on(signal, () => undefined);
-  process.on("disconnect", () => systemTimers.after(orphanMs, () => process.exit(1)));
+  const orphan: { timer: Timer | null } = { timer: null };
+  const orphaned = (): void => {
+    orphan.timer = systemTimers.after(orphanMs, () => process.exit(1));
+  };
+  process.on("disconnect", orphaned);
   try {
     return await runJobProcess(parentChannel(), handlers);
   } finally {
+    process.off("disconnect", orphaned);
+    orphan.timer?.cancel();
     if (process.connected) process.disconnect();
   }
 }

@@ -1,3 +1,4 @@
+import { manifest, tar } from "./backup-targets.ts";
 import type { Target } from "./runner.ts";
 import { clientStream, serverStream } from "./session-targets.ts";
 import { scramClient, scramServer, statements, storedPasswords } from "./text-targets.ts";
@@ -16,6 +17,8 @@ export const targets: readonly Target[] = [
   statements,
   proxyHeader,
   certificates,
+  tar,
+  manifest,
 ];
 
 /** Texts that would take long if time grew faster than their length; each about `length` bytes. */
