@@ -82,7 +82,7 @@ const hook = z
     events: z
       .array(z.enum(backupEvents))
       .min(1)
-      .meta({ description: "Names of events (docs/guide/backup.md).", "x-default": "all" })
+      .meta({ description: "Names of events (docs/reference/backup-api.md).", "x-default": "all" })
       .optional(),
     command: command({
       description:

@@ -148,17 +148,19 @@ function jobMetrics(service: BackupService): readonly Metric[] {
 }
 
 function processMetrics(figures: ProcessFigures): readonly Metric[] {
-  return Object.entries(figures).flatMap(([name, value]) =>
-    typeof value === "number"
-      ? [
-          gauge(
-            `process_${name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`,
-            "Of the server's process.",
-            [{ value }],
-          ),
-        ]
-      : [],
-  );
+  const { residentBytes, cpuSeconds, delayMedian, delay99, delayMax } = figures;
+  const delays = { "0.5": delayMedian, "0.99": delay99, "1": delayMax };
+  return [
+    gauge("process_resident_bytes", "Memory of the server's own process, its children apart.", [
+      { value: residentBytes },
+    ]),
+    gauge("process_cpu_seconds_total", "Processor time of that process.", [{ value: cpuSeconds }]),
+    gauge(
+      "event_loop_delay_seconds",
+      "How late its event loop is, since the last scrape.",
+      Object.entries(delays).map(([quantile, value]) => ({ labels: { quantile }, value })),
+    ),
+  ];
 }
 
 function perCluster(seen: readonly Seen[], name: string, help: string, value: (of: Seen) => number): Metric {
