@@ -166,9 +166,12 @@ describe("a switchover with a router", () => {
     () => cluster,
     async (_, before) => {
       const { router } = await cluster.demo();
-      const pid = router?.process?.pid;
-      expect(pid).toBeTypeOf("number");
-      process.kill(pid as number, "SIGKILL");
+      const { router: running } = (await cluster.json("demo", "status")) as DemoDescription;
+      // Its supervisor first, which would start it again.
+      for (const pid of [router?.process?.pid, running?.pid]) {
+        expect(pid).toBeTypeOf("number");
+        process.kill(pid as number, "SIGKILL");
+      }
       cluster.afterScenario.push(async () => {
         const up = await cluster.cli("demo", "start", "router");
         expect(up.code).toBe(0);
