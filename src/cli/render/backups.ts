@@ -24,6 +24,7 @@ export function backupListLines(
         { title: "from", dropOrder: 3 },
         { title: "wal since", align: "right", dropOrder: 2 },
         { title: "proven", least: 10 },
+        { title: "restore", align: "right", optional: true, dropOrder: 4 },
         { title: "notes", optional: true, least: 8 },
       ],
       backups.map((backup) => backupRow(backup, look)),
@@ -45,7 +46,10 @@ function backupRow(backup: Wire<BackupView>, look: Look): Row {
       copied ? bytesText(backup.storedBytes) : "-",
       backup.source ?? "-",
       copied ? bytesText(backup.walBytes) : "-",
-      provenText(backup.proven, look),
+      backup.proven === null
+        ? "-"
+        : `${backup.proven.passed ? "" : "FAILED "}${dayText(backup.proven.endedAt, look)}`,
+      backup.proven?.passed === true ? spanText(backup.proven.restoreMs + backup.proven.replayMs) : "",
       notesOf(backup),
     ],
   };
