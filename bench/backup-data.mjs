@@ -58,12 +58,11 @@ export async function scatter(account, share, round) {
   );
   const [{ changed }] = await runSql(
     account,
-    `with chosen as (
-       select (array_agg(ctid order by ctid))[1] as one
-       from orders, generate_series($1::int, $2::int - 1, $3::int) page
-       where ctid >= format('(%s,0)', page)::tid and ctid < format('(%s,0)', page + 1)::tid
-       group by page
-     ), done as (update orders set amount = amount + 1 where ctid = any (array(select one from chosen)) returning 1)
+    // By address: a range of addresses that comes from a join would be a scan of the table for every page.
+    `with done as (
+       update orders set amount = amount + 1
+       where ctid = any (array(select format('(%s,1)', page)::tid from generate_series($1::int, $2::int - 1, $3::int) page))
+       returning 1)
      select count(*)::int as changed from done`,
     [round % every, pages, every],
   );

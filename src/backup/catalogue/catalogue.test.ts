@@ -93,6 +93,14 @@ it("has the same records after a restart, made from the repository alone", async
   await expect(again.keep("nothing", "full")).rejects.toMatchObject({ code: "BACKUP_NOT_FOUND" });
 });
 
+it("shows a record that was put while an older look at the repository was on its way", async () => {
+  await catalogue.put(backup(2));
+  const looks = [catalogue.refresh(), catalogue.refresh()];
+  await catalogue.put(backup(1));
+  await Promise.all(looks);
+  expect(catalogue.backup(backup(1).id)).toEqual(backup(1));
+});
+
 it("names a damaged record, and has the others", async () => {
   await catalogue.put(backup(1));
   await catalogue.put(backup(2));

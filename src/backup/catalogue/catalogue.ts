@@ -61,6 +61,8 @@ class RepositoryCatalogue implements Catalogue {
   #backups = new Map<BackupId, BackupRecord>();
   #drills = new Map<string, DrillRecord>();
   #damaged: readonly string[] = [];
+  /** What reads or changes the records takes turns: a listing begun before a record was written must not hide it. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(repository: Repository, cluster: string, log: Log) {
     this.#repository = repository;
@@ -84,41 +86,61 @@ class RepositoryCatalogue implements Catalogue {
     return { record: `${root}backup.json`, content: `${root}content`, manifest: `${root}manifest` };
   }
 
-  async put(record: BackupRecord): Promise<void> {
-    await this.#repository.write(this.keysOf(record.id).record, recordJson(record));
-    this.#backups.set(record.id, record);
+  put(record: BackupRecord): Promise<void> {
+    return this.#inTurn(() => this.#write(record));
   }
 
-  async keep(id: BackupId, how: BackupRecord["keep"]): Promise<BackupRecord> {
-    // As it is now: its job may have written it since.
-    const key = this.keysOf(id).record;
-    const bytes = await this.#repository.read(key);
-    if (bytes === null) throw notFound(id);
-    const record = { ...parseBackup(bytes, key), keep: how };
-    await this.put(record);
-    return record;
+  keep(id: BackupId, how: BackupRecord["keep"]): Promise<BackupRecord> {
+    return this.#inTurn(async () => {
+      // As it is now: its job may have written it since.
+      const key = this.keysOf(id).record;
+      const bytes = await this.#repository.read(key);
+      if (bytes === null) throw notFound(id);
+      const record = { ...parseBackup(bytes, key), keep: how };
+      await this.#write(record);
+      return record;
+    });
   }
 
-  async remove(id: BackupId): Promise<void> {
-    // From here on it is deleted, whoever completes it.
-    await this.#repository.write(this.#deletion(id), Buffer.from("deleted\n"));
-    await this.#complete(id);
+  remove(id: BackupId): Promise<void> {
+    return this.#inTurn(async () => {
+      // From here on it is deleted, whoever completes it.
+      await this.#repository.write(this.#deletion(id), Buffer.from("deleted\n"));
+      await this.#complete(id);
+    });
   }
 
   drills(): readonly DrillRecord[] {
     return [...this.#drills.values()].sort((a, b) => (a.startedAt < b.startedAt ? -1 : 1));
   }
 
-  async putDrill(drill: DrillRecord): Promise<void> {
-    await this.#repository.write(`${this.#prefix}drills/${drill.id}.json`, recordJson(drill));
-    this.#drills.set(drill.id, drill);
+  putDrill(drill: DrillRecord): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#repository.write(`${this.#prefix}drills/${drill.id}.json`, recordJson(drill));
+      this.#drills.set(drill.id, drill);
+    });
   }
 
   damaged(): readonly string[] {
     return this.#damaged;
   }
 
-  async refresh(): Promise<void> {
+  refresh(): Promise<void> {
+    return this.#inTurn(() => this.#readAll());
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+
+  async #write(record: BackupRecord): Promise<void> {
+    await this.#repository.write(this.keysOf(record.id).record, recordJson(record));
+    this.#backups.set(record.id, record);
+  }
+
+  async #readAll(): Promise<void> {
     const damaged: string[] = [];
     const records: string[] = [];
     const deletions: BackupId[] = [];

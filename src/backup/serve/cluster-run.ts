@@ -149,6 +149,11 @@ export class ClusterRun {
     this.#hooks.offer(event);
   }
 
+  /** Makes what a job's process wrote known to the daemon. @throws Fault BACKUP_STORE_* */
+  async takeOver(request: JobRequest): Promise<void> {
+    if (request.kind === "base" || request.kind === "drill") await this.#opened?.catalogue.refresh();
+  }
+
   jobEnded(job: JobView, request: JobRequest): void {
     if (this.#opened === null) return;
     this.#tellOfJob(job);

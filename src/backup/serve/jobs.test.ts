@@ -42,6 +42,7 @@ describe("the queue of jobs", () => {
   let children: FakeChild[];
   let ended: JobView[];
   let refusal: Fault | null;
+  let takingOver: Promise<void>;
   let queue: JobQueue;
 
   beforeEach(() => {
@@ -49,6 +50,7 @@ describe("the queue of jobs", () => {
     children = [];
     ended = [];
     refusal = null;
+    takingOver = Promise.resolve();
     const start: StartChild = (args, events) => {
       const child: FakeChild = { args, events, sent: [], signals: [] };
       children.push(child);
@@ -67,6 +69,7 @@ describe("the queue of jobs", () => {
       random: { fraction: () => 0.5, uuid: () => "0123456789", secret: () => "" },
       log: () => undefined,
       before: () => (refusal === null ? Promise.resolve() : Promise.reject(refusal)),
+      takeOver: () => takingOver,
       ended: (job) => ended.push(job),
     });
   });
@@ -96,8 +99,25 @@ describe("the queue of jobs", () => {
     children[0]?.events.message({ kind: "done", result });
     expect(queue.get(id).state).toBe("running");
     children[0]?.events.ended("exit code 0");
+    await settled();
     expect(queue.get(id)).toMatchObject({ state: "done", result, fault: null, pid: null });
     expect(ended.map((job) => job.state)).toEqual(["done"]);
+  });
+
+  it("counts as done only once what it wrote was taken over, and also when that fails", async () => {
+    let over: (failure: Fault | null) => void = () => undefined;
+    takingOver = new Promise((resolve, reject) => {
+      over = (failure) => (failure === null ? resolve() : reject(failure));
+    });
+    const { id } = queue.add(base("shop"), "asked for");
+    await settled();
+    children[0]?.events.message({ kind: "done", result });
+    children[0]?.events.ended("exit code 0");
+    await settled();
+    expect(queue.cancel(id, "too late").state).toBe("running");
+    over(new Fault("BACKUP_STORE_FAILED", "The store does not answer"));
+    await settled();
+    expect(queue.get(id)).toMatchObject({ state: "done", result, fault: null });
   });
 
   it("runs a bounded number at a time, in the order they came", async () => {

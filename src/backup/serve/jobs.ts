@@ -2,7 +2,7 @@ import type { Log } from "../../agent/context.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Random } from "../../system/random.ts";
 import type { Timer, Timers } from "../../system/timers.ts";
-import { Fault, type FaultReport } from "../../values/fault.ts";
+import { Fault, toFault, type FaultReport } from "../../values/fault.ts";
 import { parseJobReport, type JobRequest } from "../base/job-protocol.ts";
 import type { JobState, JobView } from "../service.ts";
 import type { Child, StartChild } from "./child.ts";
@@ -19,6 +19,8 @@ export interface JobQueueParts {
   readonly log: Log;
   /** A job is about to start: what it throws ends the job as failed. */
   readonly before: (job: JobView, request: JobRequest) => Promise<void>;
+  /** Takes over what a job's process wrote, before the job counts as done: who waits for it may ask for that next. */
+  readonly takeOver: (request: JobRequest) => Promise<void>;
   /** A job has ended, one way or the other. */
   readonly ended: (job: JobView, request: JobRequest) => void;
 }
@@ -149,7 +151,7 @@ export class JobQueue {
     log("info", "job.started", { job: entry.view.id, kind: request.kind, cluster: entry.view.cluster });
     const child = start(["backup-job"], {
       message: (message) => this.#heard(entry, message),
-      ended: (how) => this.#died(entry, how),
+      ended: (how) => void this.#died(entry, how),
     });
     entry.child = child;
     this.#change(entry, { pid: child.pid });
@@ -185,10 +187,16 @@ export class JobQueue {
   }
 
   /** The job's word counts once its process has ended: what it wrote is then whole. */
-  #died(entry: Entry, how: string): void {
+  async #died(entry: Entry, how: string): Promise<void> {
     entry.child = null;
     if (entry.view.state !== "running") return;
     const { result, fault } = entry.view;
+    try {
+      if (result !== null) await this.#parts.takeOver(entry.request);
+    } catch (thrown) {
+      // The job is done all the same; the next look takes it over.
+      this.#parts.log("warn", "job.not_taken_over", { job: entry.view.id, ...toFault(thrown).report() });
+    }
     if (result !== null) this.#end(entry, "done", null);
     else if (fault !== null)
       this.#end(entry, fault.code === "BACKUP_CANCELLED" ? "cancelled" : "failed", fault);
@@ -204,6 +212,7 @@ export class JobQueue {
   }
 
   #tellToStop(entry: Entry, reason: string): void {
+    if (entry.child === null && entry.answered) return; // it has ended, and is about to count as done
     entry.child?.send({ kind: "cancel", reason });
     if (entry.child === null) this.#end(entry, "cancelled", cancelled(reason));
     entry.killTimer ??= this.#parts.timers.after(cancelMs, () => entry.child?.kill("SIGKILL"));

@@ -58,6 +58,7 @@ export class BackupServer implements BackupService {
       random,
       log,
       before: async (_job, request) => this.#runOf(request)?.beforeJob(request),
+      takeOver: async (request) => this.#runOf(request)?.takeOver(request),
       ended: (job, request) => this.#jobEnded(job, request),
     });
   }
