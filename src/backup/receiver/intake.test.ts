@@ -9,10 +9,19 @@ import { lsnFromBytes, type Lsn } from "../../values/lsn.ts";
 import type { SystemIdentifier, Timeline } from "../../values/names.ts";
 import { WalIntake } from "./intake.ts";
 import { LiveDirectory, readLive } from "./live-directory.ts";
+import type { ReceiverNotes } from "./notes.ts";
+import { standingOf } from "./standing.ts";
 
 const segmentBytes = 1 << 20;
 const system = 42n;
 const start = 3 * segmentBytes;
+const noNotes: ReceiverNotes = {
+  systemIdentifier: null,
+  segmentBytes: null,
+  tokens: [],
+  resumeAt: null,
+  untold: [],
+};
 const names = ["000000010000000000000003", "000000010000000000000004"];
 
 describe("taking WAL in", () => {
@@ -126,6 +135,33 @@ describe("taking WAL in", () => {
     await feed(again, all.subarray(segmentBytes), border);
     expect(Number(again.sound.lsn)).toBe(writer.position);
     await again.close();
+  });
+
+  it("finishes a segment that was ended early and of which only the zeros behind were still to come", async () => {
+    const writer = wal(60_000);
+    writer.write({ kind: "switch" });
+    const cut = (writer.starts.at(-1) ?? 0) + 24 - start;
+    const intake = await open();
+    await feed(intake, writer.bytes().subarray(0, cut), start);
+    expect(whole).toEqual([]);
+    await intake.close();
+    expect(intake.resume()).toBe(false);
+    const next = await open();
+    expect(Number(next.end)).toBe(start + segmentBytes);
+    expect(whole).toEqual([names[0]]);
+    expect(readFileSync(live.wholePath(names[0] ?? "")).equals(writer.bytes(true))).toBe(true);
+    await next.close();
+  });
+
+  it("finishes such a segment at the next start too", async () => {
+    const writer = wal(60_000);
+    writer.write({ kind: "switch" });
+    const intake = await open();
+    await feed(intake, writer.bytes().subarray(0, (writer.starts.at(-1) ?? 0) + 24 - start), start);
+    await intake.close();
+    const standing = await standingOf(live, { ...noNotes, segmentBytes }, []);
+    expect(Number(standing?.position.lsn)).toBe(start + segmentBytes);
+    expect(await live.list()).toMatchObject({ whole: [names[0]], partial: [] });
   });
 
   it("counts what is there of a segment that begins inside a record, and receives it once more", async () => {

@@ -78,6 +78,11 @@ export class WalIntake {
     const before =
       start >= bytes ? await readIfThere(live.wholePath(name(start - bytes)), segmentBytes) : null;
     const there = await readIfThere(live.partialPath(name(start)), segmentBytes);
+    // Nothing more comes for a segment whose last record ends it, such as one that a switch ended early: it is whole.
+    const finishWhole = async (intake: WalIntake): Promise<WalIntake> => {
+      if (intake.end === start + bytes) options.onSegment(name(start), await live.finish(name(start)));
+      return intake;
+    };
     const make = (from: Lsn): WalReader =>
       new WalReader({ start: from, segmentBytes, systemIdentifier, timelineAt: timelineAt(timeline, forks) });
     if (before !== null) {
@@ -86,7 +91,7 @@ export class WalIntake {
         if (there !== null) reader.push(there);
         reader.rewind();
         // Back into the segment before when its last record is not all there: what is there of it stands already.
-        if (reader.recordEnd >= start) return new WalIntake(options, reader, start);
+        if (reader.recordEnd >= start) return finishWhole(new WalIntake(options, reader, start));
         reader.push(before.subarray(Number(reader.recordEnd - (start - bytes))));
         return new WalIntake(options, reader, start);
       }
@@ -98,7 +103,7 @@ export class WalIntake {
     reader.rewind();
     return continues(there)
       ? new WalIntake(options, make(start), start, reader.recordEnd)
-      : new WalIntake(options, reader, start);
+      : finishWhole(new WalIntake(options, reader, start));
   }
 
   /** The timeline of what is taken in. */

@@ -17,7 +17,7 @@ export interface Standing {
 
 /**
  * The end of what is here or archived. The newest timeline counts, unless what is here of it does not yet reach the place
- * where it left its parent.
+ * where it left its parent. A segment that turns out to be whole gets its name.
  * @returns null = there is nothing
  */
 export async function standingOf(
@@ -67,6 +67,8 @@ async function localEnds(live: LiveDirectory, notes: ReceiverNotes): Promise<rea
     if (segment === null) continue;
     const start = segmentStart(segment.number, segmentBytes);
     const lsn = await endOfPartial(live.partialPath(name), start, segmentBytes);
+    // Its last record ends it: nothing more comes for it, and it was to get its name when the process ended.
+    if (lsn >= segmentStart(segment.number + 1n, segmentBytes)) await live.finish(name);
     if (lsn > start) ends.push({ position: { timeline: segment.timeline, lsn }, hasWal: true });
   }
   return ends;
