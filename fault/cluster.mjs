@@ -108,17 +108,17 @@ export async function startCluster({ tag, dir, databaseHosts, set, program, user
     },
   };
   const leader = await cluster.whole(startWithinMs);
-  await prepare(sql, cluster.host(leader), signal);
+  await prepareLedger((text) => sql(cluster.host(leader), text), signal);
   return cluster;
 }
 
 /** The client's login and its table. No key: a row that comes twice must show. */
-async function prepare(sql, leader, signal) {
+export async function prepareLedger(sql, signal) {
   await waitFor("the ledger's table", { limitMs: 30_000, signal }, async () => {
-    await sql(leader, `create role ${ledgerLogin.user} login password '${ledgerLogin.password}'`);
-    await sql(leader, "create table fault_ledger (run int not null, id bigint not null)");
-    await sql(leader, "create index on fault_ledger (run, id)");
-    await sql(leader, `grant all on fault_ledger to ${ledgerLogin.user}`);
+    await sql(`create role ${ledgerLogin.user} login password '${ledgerLogin.password}'`);
+    await sql("create table fault_ledger (run int not null, id bigint not null)");
+    await sql("create index on fault_ledger (run, id)");
+    await sql(`grant all on fault_ledger to ${ledgerLogin.user}`);
     return true;
   });
 }

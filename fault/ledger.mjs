@@ -6,9 +6,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { waitFor } from "../bench/processes.mjs";
 import { ledgerLogin } from "./cluster.mjs";
-import { postgresPort } from "./host.mjs";
 import { parseLedger } from "./ledger-file.mjs";
-import { onHost } from "./network.mjs";
 
 const program = fileURLToPath(new URL("./ledger-client.mjs", import.meta.url));
 
@@ -20,11 +18,16 @@ const program = fileURLToPath(new URL("./ledger-client.mjs", import.meta.url));
  * @property {number} lastFailure when the last was (ms); 0 = never
  */
 
-/** Starts the client on its host. @returns {Promise<Ledger>} */
-export async function startLedger({ cluster, file, run, signal }) {
-  const servers = cluster.hosts.map(({ name, address }) => ({ name, host: address, port: postgresPort }));
+/**
+ * Starts the client.
+ * @param {object} given
+ * @param {{name: string, host: string, port: number}[]} given.servers
+ * @param {(argv: string[]) => string[]} [given.onHost] how a command runs on the clients' host; here, when not given
+ * @returns {Promise<Ledger>}
+ */
+export async function startLedger({ servers, onHost = (argv) => argv, file, run, signal }) {
   const given = JSON.stringify({ file, run, servers, login: ledgerLogin });
-  const child = spawn(...split(onHost(cluster.tag, "client", [process.execPath, program, given])), {
+  const child = spawn(...split(onHost([process.execPath, program, given])), {
     stdio: ["pipe", "pipe", 2],
     detached: true,
   });

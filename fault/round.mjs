@@ -3,7 +3,9 @@ import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { nowMs, sleep, waitFor } from "../bench/processes.mjs";
 import { check } from "./check.mjs";
+import { postgresPort } from "./host.mjs";
 import { startLedger } from "./ledger.mjs";
+import { onHost } from "./network.mjs";
 import { watchStatus } from "./watch.mjs";
 
 const wholeWithinMs = 120_000;
@@ -40,7 +42,13 @@ export async function playRound({ cluster, fault, dir, run, ttlMs, user, signal 
   if (before !== context.leader.name)
     Object.assign(context, makeContext({ cluster, ttlMs, user, signal, name: before }));
   const watch = watchStatus(cluster);
-  const ledger = await startLedger({ cluster, file: join(dir, "ledger"), run, signal });
+  const ledger = await startLedger({
+    servers: cluster.hosts.map(({ name, address }) => ({ name, host: address, port: postgresPort })),
+    onHost: (argv) => onHost(cluster.tag, "client", argv),
+    file: join(dir, "ledger"),
+    run,
+    signal,
+  });
   context.ledger = ledger;
   await sleep((Math.random() * ttlMs) / 5, signal); // at any moment of the lease's renewals
   context.mark = nowMs();
