@@ -8,7 +8,6 @@ import type { NodeRecord } from "./cluster/records.ts";
 import type { RouterSettings } from "./config/router-config.ts";
 import { loadRouterSettings } from "./config/router-file.ts";
 import { keys, parseSecrets } from "./dcs/layout.ts";
-import type { RoutingOrders } from "./dcs/layout-routers.ts";
 import { openDcs } from "./dcs/open.ts";
 import { startDaemon } from "./daemon-start.ts";
 import { programFile } from "./program-file.ts";
@@ -55,18 +54,16 @@ async function runRouter(file: string): Promise<number> {
     caFile: settings.agents.caFile,
     timers: systemTimers,
   });
-  const orders: { listener: ((now: RoutingOrders, before: RoutingOrders) => void) | null } = {
-    listener: null,
-  };
+  const begun: { router: RouterProcess | null } = { router: null };
   const feed = new ClusterFeed({
     dcs,
     agents,
-    openAfterArchiveMs: settings.openAfterArchiveMs,
+    openAfterArchiveMs: () => (begun.router?.settings ?? settings).openAfterArchiveMs,
     tokens: await TokenMemory.open(files, log),
     clock: systemClock,
     timers: systemTimers,
     log,
-    onOrders: (now, before) => orders.listener?.(now, before),
+    onOrders: (now, before) => begun.router?.ordered(now, before),
   });
   feed.open();
   const endTelling = tellServiceManager(process.env, systemTimers);
@@ -94,7 +91,7 @@ async function runRouter(file: string): Promise<number> {
       inheritance,
       shutdown: () => told.tell(),
     });
-    orders.listener = (now, before) => router.ordered(now, before);
+    begun.router = router;
     await router.start();
     process.on("SIGHUP", () => {
       router

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { duration, flag, nodeName, size, wholeNumber } from "./fields.ts";
+import { duration, durationOrOff, flag, nodeName, size, wholeNumber } from "./fields.ts";
 import { parameters } from "./parameters.ts";
 
 const hbaForm =
@@ -161,6 +161,13 @@ const settings = z.strictObject({
         "What becomes of sessions in routers that are still busy then. abort: the switchover is given up, nobody notices. cancel: they get the error 40001.",
     })
     .default("abort"),
+  open_after_archive: durationOrOff(
+    {
+      description:
+        "After a failover the routers wait this long at most for the WAL archive to catch up before clients go on; a switchover leaves nothing to catch up with. A router's file may say otherwise.",
+    },
+    { min: "100ms", max: "1h" },
+  ).prefault("off"),
   handover_wait: duration(
     {
       description:

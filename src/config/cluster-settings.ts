@@ -28,6 +28,8 @@ export interface ClusterSettings extends Policy {
   readonly switchoverDrainMs: number;
   /** What becomes of sessions that are still busy then: the move is given up, or they are cancelled. */
   readonly switchoverStragglers: "abort" | "cancel";
+  /** How long routers keep clients from a new primary until an archive has caught up; null = they do not. */
+  readonly openAfterArchiveMs: number | null;
   readonly postgresql: {
     /** As texts, such as `on`. */
     readonly parameters: Readonly<Record<string, string>>;
@@ -151,6 +153,7 @@ function settingsOf(document: StoredSettings): ClusterSettings {
     historyLimit: valid.history_limit,
     switchoverDrainMs: valid.switchover_drain,
     switchoverStragglers: valid.switchover_stragglers,
+    openAfterArchiveMs: valid.open_after_archive,
     postgresql: {
       parameters: valid.postgresql.parameters,
       hba: valid.postgresql.pg_hba,

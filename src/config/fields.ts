@@ -75,6 +75,32 @@ export function duration(facts: FieldFacts, bounds: Bounds) {
   );
 }
 
+/** A duration with its bounds, or `off`; yields milliseconds, null = off. */
+export function durationOrOff(facts: FieldFacts, bounds: Bounds) {
+  const least = parseDuration(bounds.min) ?? 0;
+  const most = parseDuration(bounds.max) ?? Number.MAX_SAFE_INTEGER;
+  const expected = "expected a duration such as 5s, 500ms, 2min or 1h, or off";
+  return z
+    .union(
+      [
+        z.literal(false),
+        z.number().min(0, expected),
+        z.string().regex(new RegExp(`^off$|${durationPattern}|^\\d+(\\.\\d+)?$`), expected),
+      ],
+      { error: (issue) => (issue.input === undefined ? undefined : expected) },
+    )
+    .transform((value, context): number | null => {
+      if (value === "off" || value === false) return null;
+      const parsed = parseDuration(value);
+      const refuse = (message: string): void => context.addIssue({ code: "custom", message });
+      if (parsed === undefined) refuse(expected);
+      else if (parsed < least) refuse(`${formatDuration(parsed)} is below the minimum ${bounds.min}`);
+      else if (parsed > most) refuse(`${formatDuration(parsed)} is above the maximum ${bounds.max}`);
+      return parsed ?? 0;
+    })
+    .meta({ ...facts, "x-unit": "duration or off", "x-minimum": bounds.min, "x-maximum": bounds.max });
+}
+
 /** A size with its bounds; yields bytes. */
 export function size(facts: FieldFacts, bounds: Bounds) {
   const kind = { what: "a size", unit: "size (plain number: bytes)", example: "512kB, 16MB or 1GB" };

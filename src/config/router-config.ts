@@ -20,8 +20,8 @@ export interface RouterSettings {
   readonly access: readonly AccessRule[];
   readonly limits: RouterLimits;
   readonly timeouts: RouterTimeouts;
-  /** How long the primary's listeners wait for the archive after a failover; null = they do not. */
-  readonly openAfterArchiveMs: number | null;
+  /** How long clients wait for the archive after a failover; null = they do not, undefined = as the cluster's settings say. */
+  readonly openAfterArchiveMs: number | null | undefined;
   readonly admin: AdminSettings;
   readonly metrics: MetricsSettings;
   readonly vips: readonly VipSettings[];

@@ -4,6 +4,7 @@ import {
   absolutePath,
   command,
   duration,
+  durationOrOff,
   flag,
   host,
   name,
@@ -13,7 +14,7 @@ import {
   wholeNumber,
 } from "./fields.ts";
 import { clientTls, listen, listener } from "./router-listener-schema.ts";
-import { durationOrOff, oneOrMany, parseNetwork } from "./router-fields.ts";
+import { oneOrMany, parseNetwork } from "./router-fields.ts";
 
 const programme = (description: string) =>
   z
@@ -256,10 +257,11 @@ export const routerFileSchema = z.strictObject({
   open_after_archive: durationOrOff(
     {
       description:
-        "After a failover wait this long at most for the WAL archive to catch up before clients go on.",
+        "After a failover wait this long at most for the WAL archive to catch up before clients of this router go on.",
+      "x-default": "the cluster's setting of this name",
     },
     { min: "100ms", max: "1h" },
-  ).prefault("off"),
+  ).optional(),
   admin: z
     .strictObject({
       listen: listen.default("127.0.0.1"),

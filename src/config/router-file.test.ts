@@ -31,7 +31,7 @@ test("four lines suffice; the rest derives from them", () => {
     access: [],
     limits: { clients: 2000, perUser: null, queueTimeoutMs: 10_000 },
     timeouts: { connectMs: 5000, startupMs: 10_000, holdMs: 30_000, idleMs: null },
-    openAfterArchiveMs: null,
+    openAfterArchiveMs: undefined,
     admin: { listen: "127.0.0.1", port: 6432, users: [] },
     metrics: { listen: "127.0.0.1", port: 9187 },
     vips: [],

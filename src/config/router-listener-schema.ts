@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { absolutePath, flag, host, port, size, wholeNumber } from "./fields.ts";
-import { durationOrOff, network } from "./router-fields.ts";
+import { absolutePath, durationOrOff, flag, host, port, size, wholeNumber } from "./fields.ts";
+import { network } from "./router-fields.ts";
 
 /** Where something of a router listens. */
 export const listen = z

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ReceiverRecord } from "../cluster/records.ts";
+import type { LeaseRecord, ReceiverRecord } from "../cluster/records.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
 import type { Instant } from "../values/time.ts";
@@ -22,7 +22,7 @@ const streaming = (token: number, timeline: number): Partial<ReceiverRecord> => 
 
 describe("open_after_archive", () => {
   it("keeps a new primary back until an archive streams its timeline under its token", () => {
-    const wait = new ArchiveWait(5000);
+    const wait = new ArchiveWait(() => 5000);
     expect(wait.holds(cluster(streaming(4, 1)), primary(4, 1), at(0))).toBe(false);
     expect(wait.holds(cluster(streaming(4, 1)), primary(5, 2), at(100))).toBe(true);
     expect(wait.holds(cluster(streaming(5, 1)), primary(5, 2), at(200))).toBe(true);
@@ -33,14 +33,36 @@ describe("open_after_archive", () => {
   });
 
   it("waits no longer than it says, and not at all for the first primary, without an archive, or when it is off", () => {
-    const wait = new ArchiveWait(5000);
+    const wait = new ArchiveWait(() => 5000);
     expect(wait.holds(cluster({}), primary(4, 1), at(0))).toBe(false);
     expect(wait.holds(cluster({}), primary(5, 2), at(1000))).toBe(true);
     expect(wait.holds(cluster({}), primary(5, 2), at(5999))).toBe(true);
     expect(wait.holds(cluster({}), primary(5, 2), at(6000))).toBe(false);
     expect(wait.holds(cluster(null), primary(6, 3), at(7000))).toBe(false);
-    const off = new ArchiveWait(null);
+    const off = new ArchiveWait(() => null);
     expect(off.holds(cluster({}), primary(4, 1), at(0))).toBe(false);
     expect(off.holds(cluster({}), primary(5, 2), at(100))).toBe(false);
+  });
+
+  it("does not wait after a move that was planned, nor for a primary that goes on with another token", () => {
+    const released = (token: number, kind: "switchover" | "crash"): LeaseRecord =>
+      ({ token, state: "released", release: { kind } }) as LeaseRecord;
+    const wait = new ArchiveWait(() => 5000);
+    expect(wait.holds(cluster({}), primary(4, 1), at(0))).toBe(false);
+    wait.see(released(4, "switchover"));
+    expect(wait.holds(cluster({}), primary(5, 2), at(100))).toBe(false);
+    expect(wait.holds(cluster({}), primary(6, 2), at(200))).toBe(false);
+    wait.see(released(6, "crash"));
+    expect(wait.holds(cluster({}), primary(7, 3), at(300))).toBe(true);
+  });
+
+  it("goes by what is set now, also while it holds a primary back", () => {
+    let limit: number | null = null;
+    const wait = new ArchiveWait(() => limit);
+    expect(wait.holds(cluster({}), primary(4, 1), at(0))).toBe(false);
+    limit = 60_000;
+    expect(wait.holds(cluster({}), primary(5, 2), at(100))).toBe(true);
+    limit = null;
+    expect(wait.holds(cluster({}), primary(5, 2), at(200))).toBe(false);
   });
 });

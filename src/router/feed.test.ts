@@ -89,7 +89,7 @@ describe("what the router knows of the cluster", () => {
     const log = (): void => undefined;
     const tokens = await TokenMemory.open(files, log);
     feed = new ClusterFeed({
-      openAfterArchiveMs: null,
+      openAfterArchiveMs: () => undefined,
       dcs: reader,
       agents,
       tokens,

@@ -4,6 +4,7 @@ import { renewalMs } from "../cluster/policy.ts";
 import type { NodeRecord, RouterRecord } from "../cluster/records.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import type { Dcs } from "../dcs/dcs.ts";
+import { parseClusterSettings } from "../config/cluster-settings.ts";
 import { keys } from "../dcs/layout.ts";
 import { parseRoutingOrders, type RoutingOrders } from "../dcs/layout-routers.ts";
 import type { Clock } from "../system/clock.ts";
@@ -24,8 +25,11 @@ export interface FeedParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
-  /** `open_after_archive`: how long clients wait at most for an archive after a failover; null = they do not. */
-  readonly openAfterArchiveMs: number | null;
+  /**
+   * `open_after_archive` of the router's file as it is now: how long clients wait at most for an archive after a failover;
+   * null = they do not, undefined = as the cluster's settings say.
+   */
+  readonly openAfterArchiveMs: () => number | null | undefined;
   /** What operators ordered of all routers has changed, or was read for the first time. */
   readonly onOrders: (now: RoutingOrders, before: RoutingOrders) => void;
 }
@@ -70,7 +74,7 @@ export class ClusterFeed implements TopologyFeed {
 
   constructor(parts: FeedParts) {
     this.#parts = parts;
-    this.#archive = new ArchiveWait(parts.openAfterArchiveMs);
+    this.#archive = new ArchiveWait(() => this.#archiveLimitMs());
     this.#mirror = new DcsMirror(parts.dcs, parts.clock, () => this.#look());
   }
 
@@ -174,6 +178,7 @@ export class ClusterFeed implements TopologyFeed {
     const identifier =
       state.initialization.value.kind === "initialized" ? state.initialization.value.systemIdentifier : null;
     const lease = state.lease.value;
+    this.#archive.see(lease);
     if (lease !== null) {
       tokens.see(lease.token, identifier, () => this.#look());
       const highest = tokens.highest;
@@ -193,6 +198,12 @@ export class ClusterFeed implements TopologyFeed {
     const before = this.#orders.value;
     this.#orders = { version: entry?.version ?? 0, value: parseRoutingOrders(entry?.value ?? null) };
     this.#parts.onOrders(this.#orders.value, before);
+  }
+
+  #archiveLimitMs(): number | null {
+    const own = this.#parts.openAfterArchiveMs();
+    if (own !== undefined) return own;
+    return parseClusterSettings(this.#mirror.state?.settings.value ?? null).settings.openAfterArchiveMs;
   }
 
   #publish(next: Topology): void {

@@ -30,6 +30,10 @@ export class GateRoutes implements Routes {
     }
   }
 
+  pause(ms: number, signal: AbortSignal): Promise<void> {
+    return this.#routes.pause(ms, signal);
+  }
+
   stands(route: Route): boolean {
     return this.#routes.stands(route);
   }

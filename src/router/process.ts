@@ -144,6 +144,11 @@ export class RouterProcess {
     log("info", "router.started", { pid: process.pid, http: this.#running.http.url });
   }
 
+  /** Those in force. */
+  get settings(): RouterSettings {
+    return this.#settings;
+  }
+
   /** Carries out what operators ordered of all routers. */
   ordered(now: RoutingOrders, before: RoutingOrders): void {
     const running = this.#running;

@@ -67,6 +67,22 @@ export class ClusterRoutes {
     });
   }
 
+  /** Waits so long, or until the cluster changes. */
+  pause(ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const finish = (): void => {
+        timer.cancel();
+        signal.removeEventListener("abort", finish);
+        this.#waiting.delete(finish);
+        resolve();
+      };
+      const timer: Timer = this.#options.timers.after(ms, finish);
+      signal.addEventListener("abort", finish, { once: true });
+      this.#waiting.add(finish);
+    });
+  }
+
   /** Whether a session may be put on this node as what it was chosen for: the primary under its token (F6), or any node there is. */
   stands({ node, token }: Route): boolean {
     const { primary, standbys, highestToken } = this.#options.feed.current();

@@ -37,7 +37,7 @@ export async function attach(
   context: SessionContext,
   signal: AbortSignal,
 ): Promise<Attached> {
-  const { clock, timers, routes } = context;
+  const { clock, routes } = context;
   const startedMs = clock.now();
   const untilMs = startedMs + context.timeouts().holdMs;
   let last: BackendFailure | null = null;
@@ -52,7 +52,7 @@ export async function attach(
     if (isFinal(result, wanted)) return { kind: "refused", message: messageOf(result) };
     last = result;
     if (clock.now() >= untilMs) return { kind: "refused", message: messageOf(result) };
-    await timers.sleep(pauseMs, signal);
+    await routes.pause(pauseMs, signal);
   }
 }
 

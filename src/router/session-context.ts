@@ -16,6 +16,8 @@ export interface Routes {
    * @returns null = none was there in time
    */
   next(listener: ListenerSettings, untilMs: number, signal: AbortSignal): Promise<Route | null>;
+  /** Waits so long, or until the cluster is known to have changed: what failed a moment ago may work now. */
+  pause(ms: number, signal: AbortSignal): Promise<void>;
   /** Whether a session may still be put on this node under this token (F6). */
   stands(route: Route): boolean;
   /**

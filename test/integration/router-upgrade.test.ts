@@ -1,8 +1,11 @@
 import { readdirSync, readlinkSync } from "node:fs";
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { RoutersReport } from "../../src/api/client.ts";
 import { startCluster, type TestCluster } from "../support/cluster.ts";
+import { freePort } from "../support/ports.ts";
 import { isAlive, processesUnder, signal, waitFor } from "../support/process.ts";
 import { startTestRouter, type TestRouter } from "../support/router-process.ts";
 
@@ -10,16 +13,21 @@ import { startTestRouter, type TestRouter } from "../support/router-process.ts";
 
 let cluster: TestCluster;
 let router: TestRouter;
+/** The port of a listener that passes bytes without looking at them. */
+let stream: number;
 
 beforeAll(async () => {
   cluster = await startCluster({ label: "router-upgrade", nodes: 2, ttlSeconds: 5 });
-  router = await startTestRouter(cluster, "upgraded");
+  stream = await freePort();
+  const listener = { target: "primary", path: "stream", listen: "127.0.0.1", port: stream };
+  router = await startTestRouter(cluster, "upgraded", { listeners: { stream: listener } });
 });
 afterAll(() => cluster.remove());
 
-async function connect(application: string): Promise<pg.Client> {
+async function connect(application: string, how: pg.ClientConfig = {}): Promise<pg.Client> {
   const client = new pg.Client({
     ...router.primary,
+    ...how,
     application_name: application,
     connectionTimeoutMillis: 20_000,
     query_timeout: 60_000,
@@ -40,12 +48,12 @@ function routers(): number[] {
 }
 
 /** Clients that connect, ask and go, one after the other, until they are told to end. Any error is told by stop. */
-function visitors(count: number): { stop: () => Promise<number> } {
+function visitors(count: number, how: pg.ClientConfig = {}): { stop: () => Promise<number> } {
   const state = { running: true };
   const loops = Array.from({ length: count }, async () => {
     let visits = 0;
     for (; state.running; visits += 1) {
-      const client = await connect("visitor");
+      const client = await connect("visitor", how);
       expect((await client.query<{ one: number }>("select 1 as one")).rows).toEqual([{ one: 1 }]);
       await client.end();
     }
@@ -126,6 +134,28 @@ test("again, and a switchover finds the sessions of both processes", async () =>
   await waitFor(() => !isAlive(before), { what: "the old process to end", timeoutMs: 20_000 });
 });
 
+test("clients over TLS, and those whose bytes are only passed, come and stay as well", async () => {
+  const paths = [{ ssl: { rejectUnauthorized: false } }, { port: stream }];
+  const staying = await Promise.all(paths.map((how) => connect("staying", how)));
+  const certificate = peerCertificate(staying[0]);
+  expect(certificate).not.toBeNull();
+  for (const client of staying) await client.query("begin");
+  const coming = paths.map((how) => visitors(2, how));
+  const { before } = await upgrade();
+  for (const each of coming) expect(await each.stop()).toBeGreaterThan(0);
+  // Whoever trusts the certificate of before can go on doing so.
+  const anew = await connect("anew", paths[0]);
+  expect(peerCertificate(anew)).toEqual(certificate);
+  await anew.end();
+  for (const client of staying) {
+    await client.query("select 1");
+    await client.query("commit");
+    expect(isAlive(before)).toBe(true);
+    await client.end();
+  }
+  await waitFor(() => !isAlive(before), { what: "the old process to end", timeoutMs: 20_000 });
+});
+
 test("a file that is wrong by now leaves everything as it was", async () => {
   const file = `${cluster.dir}/router-upgraded/router.yml`;
   const { readFileSync, writeFileSync } = await import("node:fs");
@@ -152,6 +182,12 @@ function isSocket(pid: number, fd: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** The certificate the router showed; null = the connection is not encrypted. */
+function peerCertificate(client: pg.Client | undefined): string | null {
+  const { stream: socket } = (client as unknown as { connection: { stream: Socket } }).connection;
+  return socket instanceof TLSSocket ? socket.getPeerCertificate().fingerprint256 : null;
 }
 
 /** Sends the cancel request of a session, as libpq does: over a connection of its own to the same address. */

@@ -227,7 +227,7 @@ function routerSettings(port: number, standbyPort: number, adminPort: number, di
       stopMs: 1_000,
       upgradeMs: 3_600_000,
     },
-    openAfterArchiveMs: null,
+    openAfterArchiveMs: undefined,
     admin: { listen: "127.0.0.1", port: adminPort, users: [] },
     vips: [],
     log: { level: "info", format: "json" },

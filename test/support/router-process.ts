@@ -26,12 +26,12 @@ export interface TestRouter {
 
 /**
  * Starts a router in a directory of the cluster's and waits until it lets the demo's role in. It ends with the cluster's
- * directory, or when its process is stopped. `more`: further keys of its file.
+ * directory, or when its process is stopped. `more`: further keys of its file; further listeners stand beside the usual two.
  */
 export async function startTestRouter(
   cluster: TestCluster,
   name: string,
-  more: Readonly<Record<string, unknown>> = {},
+  { listeners, ...more }: Readonly<Record<string, unknown>> & { readonly listeners?: object } = {},
 ): Promise<TestRouter> {
   const demo = await cluster.demo();
   const dir = join(cluster.dir, `router-${name}`);
@@ -45,7 +45,11 @@ export async function startTestRouter(
     address: "127.0.0.1",
     state_dir: join(dir, "state"),
     dcs: { etcd: demo.etcd.members.map((member) => new URL(member.endpoint).host) },
-    listeners: { primary: listener("primary", primary), standby: listener("standby", standby) },
+    listeners: {
+      primary: listener("primary", primary),
+      standby: listener("standby", standby),
+      ...listeners,
+    },
     admin: { listen: "127.0.0.1", port: admin },
     metrics: { listen: "127.0.0.1", port: metrics },
     ...more,

@@ -90,7 +90,7 @@ export const routerSettings: RouterSettings = {
     stopMs: 30_000,
     upgradeMs: 3_600_000,
   },
-  openAfterArchiveMs: null,
+  openAfterArchiveMs: undefined,
   admin: { listen: "127.0.0.1", port: 6432, users: [] },
   metrics: { listen: "127.0.0.1", port: 9187 },
   vips: [],
