@@ -160,6 +160,8 @@ process.stdin.resume().once("end", () => {
   // A session that is held open may wait for ever: what it sent stays unknown.
   setTimeout(() => process.exit(0), 300);
 });
+// Nobody listens any more: the run was interrupted.
+process.stdout.on("error", () => process.exit(0));
 setInterval(() => process.stdout.write(`${JSON.stringify(state)}\n`), 100);
 for (let writer = 0; writer < writers.length; writer += 1) void write(writer);
 void read();
