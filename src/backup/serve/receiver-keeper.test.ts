@@ -67,6 +67,7 @@ describe("the keeper of a receiver", () => {
         return Promise.resolve("stored");
       },
       storePartial: ({ name, bytes }: { name: string; bytes: Uint8Array }) => {
+        refuse();
         stored.push(`${name}.partial ${bytes.length}`);
         return Promise.resolve();
       },
@@ -129,6 +130,15 @@ describe("the keeper of a receiver", () => {
     source: "stream from db1",
   });
 
+  const partialReport = (endLsn: string): ReceiverReport => ({
+    kind: "partial",
+    name: segment,
+    path: file("p", "x".repeat(200)),
+    endLsn,
+    token: 3,
+    source: "stream from db1",
+  });
+
   it("starts it for its cluster, and tells it where the archive ends once that is open", async () => {
     expect(child().args).toEqual([
       "backup-receiver",
@@ -149,14 +159,7 @@ describe("the keeper of a receiver", () => {
     openArchive(archive);
     report({ kind: "history", timeline: 2, name: "00000002.history", path: file("h", "text"), token: 3 });
     report(segmentReport());
-    report({
-      kind: "partial",
-      name: segment,
-      path: file("p", "x".repeat(200)),
-      endLsn: "0/4000064",
-      token: 3,
-      source: "stream from db1",
-    });
+    report(partialReport("0/4000064"));
     report({
       kind: "orphan",
       id: "o1",
@@ -195,6 +198,22 @@ describe("the keeper of a receiver", () => {
     report(segmentReport());
     await vi.waitFor(() => expect(orders("stored")).toHaveLength(1));
     expect(stored).toEqual(["orphan The WAL comes from a primary that was replaced"]);
+  });
+
+  it("keeps a part apart that is refused, and goes on with what comes after it", async () => {
+    faults = [new Fault("BACKUP_WAL_INVALID", "It does not begin with the page header of a segment")];
+    openArchive(archive);
+    report(partialReport("0/4000064"));
+    report(segmentReport());
+    await vi.waitFor(() => expect(orders("stored")).toHaveLength(2));
+    expect(stored).toEqual(["orphan It does not begin with the page header of a segment", segment]);
+  });
+
+  it("stores nothing of a segment in which no record ended", async () => {
+    openArchive(archive);
+    report(partialReport("0/4000000"));
+    await vi.waitFor(() => expect(orders("stored")).toHaveLength(1));
+    expect(stored).toEqual([]);
   });
 
   it("tells of a gap once it is recorded", async () => {

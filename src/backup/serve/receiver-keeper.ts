@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import type { Log } from "../../agent/context.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Timer, Timers } from "../../system/timers.ts";
-import { toFault, type Fault } from "../../values/fault.ts";
-import { formatLsn, parseLsn, type Lsn } from "../../values/lsn.ts";
+import { toFault } from "../../values/fault.ts";
+import { formatLsn, lsnFromBytes, parseLsn, type Lsn } from "../../values/lsn.ts";
 import { parseTimeline, parseToken, type FencingToken, type Timeline } from "../../values/names.ts";
 import { elapsedMs, type Instant } from "../../values/time.ts";
 import type { GapRecord } from "../catalogue/records.ts";
@@ -223,21 +223,11 @@ export class ReceiverKeeper {
     const { name, path, source } = delivery;
     const bytes = await readFile(path);
     const token = tokenOf(delivery.token);
-    try {
+    await this.#orApart(archive, delivery, { startLsn: startOf(name, archive, bytes), bytes }, async () => {
       const outcome = await archive.store({ name, bytes, token, source });
       if (outcome === "conflict")
         this.#parts.log("error", "archive.conflict", { cluster: this.#parts.cluster, segment: name, source });
-    } catch (thrown) {
-      const fault = toFault(thrown);
-      if (!refused.has(fault.code)) throw thrown;
-      // What the archive will never take is not thrown away: it is kept where nothing serves it.
-      this.#parts.log("error", "archive.refused", {
-        cluster: this.#parts.cluster,
-        segment: name,
-        ...fault.report(),
-      });
-      await this.#keepApart(archive, delivery, bytes, fault);
-    }
+    });
     const id = parseSegmentName(name, archive.segmentBytes ?? bytes.length);
     const upTo = id === null ? null : archive.archivedUpTo(id.timeline);
     return {
@@ -249,29 +239,42 @@ export class ReceiverKeeper {
 
   async #storePartial(
     archive: WalArchive,
-    { name, path, endLsn, token, source }: Extract<Delivery, { kind: "partial" }>,
+    delivery: Extract<Delivery, { kind: "partial" }>,
   ): Promise<ReceiverOrder> {
+    const { name, path, endLsn, token, source } = delivery;
     const file = await readFile(path);
-    const size = BigInt(archive.segmentBytes ?? file.length);
-    const whole = lsnOf(endLsn) % size === 0n ? size : lsnOf(endLsn) % size;
-    const bytes = file.subarray(0, Number(whole));
-    await archive.storePartial({ name, bytes, token: tokenOf(token), source });
+    const startLsn = startOf(name, archive, file);
+    const bytes = file.subarray(0, Number(lsnOf(endLsn) - startLsn));
+    // Of a record that began in the segment before and never came to its end nothing is worth keeping.
+    if (bytes.length > 0)
+      await this.#orApart(archive, delivery, { startLsn, bytes }, () =>
+        archive.storePartial({ name, bytes, token: tokenOf(token), source }),
+      );
     return { kind: "stored", name: `${name}.partial`, archivedUpTo: null };
   }
 
-  async #keepApart(
+  /** What the archive will never take is not thrown away, and does not hold up the rest: it is kept where nothing serves it. */
+  async #orApart(
     archive: WalArchive,
-    { name, token }: Extract<Delivery, { kind: "segment" }>,
-    bytes: Buffer,
-    fault: Fault,
+    { name, token }: Extract<Delivery, { kind: "segment" | "partial" }>,
+    { startLsn, bytes }: { readonly startLsn: Lsn; readonly bytes: Buffer },
+    work: () => Promise<void>,
   ): Promise<void> {
-    const size = archive.segmentBytes ?? Math.min(bytes.length, mostSegmentBytes);
-    const id = parseSegmentName(name, size);
-    if (id === null) throw fault;
-    const startLsn = segmentStart(id.number, size);
-    const endLsn = segmentStart(id.number + 1n, size);
-    const range = { timeline: id.timeline, startLsn, endLsn, token: tokenOf(token) };
-    await archive.keepOrphan({ ...range, reason: fault.message, keptAt: this.#parts.clock.wall() }, bytes);
+    try {
+      await work();
+    } catch (thrown) {
+      const fault = toFault(thrown);
+      if (!refused.has(fault.code)) throw thrown;
+      this.#parts.log("error", "archive.refused", {
+        cluster: this.#parts.cluster,
+        segment: name,
+        ...fault.report(),
+      });
+      const timeline = timelineOf(parseInt(name.slice(0, 8), 16));
+      const endLsn = lsnFromBytes(startLsn + BigInt(bytes.length));
+      const range = { timeline, startLsn, endLsn, token: tokenOf(token) };
+      await archive.keepOrphan({ ...range, reason: fault.message, keptAt: this.#parts.clock.wall() }, bytes);
+    }
   }
 
   #died(how: string): void {
@@ -307,6 +310,12 @@ function positions(archive: WalArchive): readonly ReceiverPosition[] {
     const upTo = archive.archivedUpTo(timeline);
     return upTo === null ? [] : [{ timeline, lsn: formatLsn(upTo) }];
   });
+}
+
+/** Where a segment begins; its file has its full length. */
+function startOf(name: string, archive: WalArchive, file: Buffer): Lsn {
+  const size = archive.segmentBytes ?? Math.min(file.length, mostSegmentBytes);
+  return segmentStart(required(parseSegmentName(name, size) ?? undefined, name).number, size);
 }
 
 /** The receiver is of the same program: what it says has these forms. */
