@@ -5,7 +5,7 @@ import { stringify } from "yaml";
 import { killAllIn, nowMs } from "../bench/processes.mjs";
 import { check } from "./check.mjs";
 
-const restoreWithinMs = 300_000;
+const restoreWithinMs = 900_000;
 
 /**
  * @typedef {object} Proven

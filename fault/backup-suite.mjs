@@ -59,6 +59,7 @@ async function play({ options, of, kept, logs, place }) {
       if (chapter.some((round) => round.bad)) throw new Error("acknowledged rows are not as they must be");
     } catch (error) {
       place.signal.throwIfAborted();
+      say(`  BROKEN OFF: ${error.message}`);
       // Nothing may change any more before it is kept.
       await site.freeze();
       await sleep(100);
