@@ -43,6 +43,7 @@ export async function openDirectReader(
       leader: () => null,
       token: () => null,
       receivers: () => [],
+      positions: () => [],
       onPrimary: noServer,
       close: () => Promise.resolve(),
     },

@@ -57,6 +57,7 @@ describe("two nodes and the WAL receiver of a backup server", () => {
     "with the only standby dead commits go on, protected by the archive; a candidate that lacks them takes them over from there",
     () => cluster,
     async (_, before) => {
+      await firstBackup();
       const ledger = await startLedger(cluster, before.primary);
       await ledger.more(50);
       await cluster.kill(standbyOf(before), "host");
@@ -68,6 +69,9 @@ describe("two nodes and the WAL receiver of a backup server", () => {
         members: [archive.name],
       });
       expect(entry.members).toHaveLength(1);
+      // Restores need none of the WAL before this backup any more; the dead standby does.
+      await archive.backup("run");
+      await ledger.more(50);
       // Both database hosts are gone now: what was acknowledged is in the archive alone.
       await cluster.kill(before.primary, "host");
       const acknowledged = ledger.acknowledged.length;
@@ -150,11 +154,7 @@ describe("two nodes and the WAL receiver of a backup server", () => {
     async (_, before) => {
       await cluster.set({ sync_order: [archive.name] });
       await recorded(store, [archive.name], 1);
-      // The server takes the first one by itself.
-      await waitFor(async () => (await archive.record())?.lastBackupAt !== null, {
-        timeoutMs: 90_000,
-        what: "there is a base backup",
-      });
+      await firstBackup();
       const ledger = await startLedger(cluster, before.primary, { table: "survivors" });
       await ledger.more(300);
       await Promise.all([before.primary, standbyOf(before)].map((node) => cluster.kill(node, "host")));
@@ -171,6 +171,13 @@ describe("two nodes and the WAL receiver of a backup server", () => {
       expect(lost).toEqual([]);
     },
   );
+
+  /** The server takes it by itself. */
+  const firstBackup = (): Promise<true> =>
+    waitFor(async () => ((await archive.record())?.lastBackupAt ?? null) !== null, {
+      timeoutMs: 90_000,
+      what: "there is a base backup",
+    });
 
   async function restoredRows(
     server: { readonly port: number; readonly socket_dir: string },

@@ -56,6 +56,8 @@ export async function startArchiveHost(
       address: "127.0.0.1",
       repository: join(dir, "repository"),
       state_dir: join(dir, "state"),
+      retention: "REDUNDANCY 1",
+      minimum_redundancy: 1,
       dcs: { etcd: demo.etcd.members.map((member) => member.endpoint.replace(/^http:\/\//, "")) },
       api: { listen: "127.0.0.1", port },
       log: { level: "debug", format: "json" },

@@ -7,7 +7,7 @@ import type { Repository } from "../repository/repository.ts";
 import type { WalArchive } from "../wal/archive.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { BackupId } from "./records.ts";
-import { planRetention, type RetentionInput, type RetentionPlan } from "./retention.ts";
+import { planRetention, type NodePosition, type RetentionInput, type RetentionPlan } from "./retention.ts";
 import { currentUses } from "./uses.ts";
 
 export interface RetentionParts {
@@ -16,6 +16,7 @@ export interface RetentionParts {
   readonly archive: WalArchive;
   readonly policy: RetentionPolicy;
   readonly minimumRedundancy: number;
+  readonly nodes: readonly NodePosition[];
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -119,7 +120,7 @@ async function pruneUnneeded(
 }
 
 async function retentionInput(parts: RetentionParts): Promise<RetentionInput> {
-  const { catalogue, archive, clock, policy, minimumRedundancy } = parts;
+  const { catalogue, archive, clock, policy, minimumRedundancy, nodes } = parts;
   const lastArchived = new Map<Timeline, number>();
   for (const { timeline, archivedAt } of archive.segments())
     lastArchived.set(timeline, Math.max(lastArchived.get(timeline) ?? -Infinity, Date.parse(archivedAt)));
@@ -131,6 +132,7 @@ async function retentionInput(parts: RetentionParts): Promise<RetentionInput> {
     timelines: archive.timelines(),
     lastArchived,
     uses,
+    nodes,
     now: Date.parse(clock.wall()),
   };
 }

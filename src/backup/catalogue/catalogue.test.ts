@@ -175,6 +175,7 @@ it("applies retention, and deletes by hand only what may go", async () => {
     archive,
     policy: { kind: "redundancy", copies: 2 },
     minimumRedundancy: 2,
+    nodes: [],
     clock,
     log,
   };

@@ -55,6 +55,7 @@ const input = (backups: readonly BackupRecord[], more: Partial<RetentionInput> =
   timelines: only,
   lastArchived: new Map([[line(1), begin + 100 * dayMs]]),
   uses: [],
+  nodes: [],
   now: begin + 100 * dayMs,
   ...more,
 });
@@ -153,6 +154,17 @@ describe("policies", () => {
   });
 });
 
+it("keeps the WAL behind the end of a node, which is nowhere else when the archive alone protected it", () => {
+  const backups = weekly(6);
+  const [last] = backups.slice(-1);
+  const keepFrom = (nodes: RetentionInput["nodes"]): Lsn | undefined =>
+    planRetention(input(backups, { policy: { kind: "redundancy", copies: 1 }, nodes })).keepFrom.get(line(1));
+  const from = last?.startLsn ?? lsn(0);
+  expect(keepFrom([])).toBe(from);
+  expect(keepFrom([{ timeline: line(1), lsn: lsn(from + 10n) }])).toBe(from);
+  expect(keepFrom([{ timeline: line(1), lsn: lsn(from - 10n) }])).toBe(lsn(from - 10n));
+});
+
 /** A history of promotions and recoveries to earlier points, backups on the way, and a moment to judge it. */
 const life = fc
   .record({
@@ -210,6 +222,7 @@ const life = fc
       uses: records
         .filter((_, index) => backups[index]?.used === true)
         .map(({ id, timeline, startLsn }) => ({ backup: id, timeline, fromLsn: startLsn })),
+      nodes: [],
       now,
     };
   });

@@ -16,6 +16,8 @@ export interface RetentionInput {
   readonly lastArchived: ReadonlyMap<Timeline, number>;
   /** What is being restored from. */
   readonly uses: readonly BackupUse[];
+  /** Where the WAL of the cluster's nodes ends: what comes after it may be nowhere else when one of them is to lead. */
+  readonly nodes: readonly NodePosition[];
   /** Milliseconds since 1970. */
   readonly now: number;
 }
@@ -26,6 +28,12 @@ export interface BackupUse {
   /** Where its WAL begins. */
   readonly timeline: Timeline;
   readonly fromLsn: Lsn;
+}
+
+/** Where the WAL of a node ends, as far as it has said so. */
+export interface NodePosition {
+  readonly timeline: Timeline;
+  readonly lsn: Lsn;
 }
 
 export type Verdict = "valid" | "obsolete" | "kept" | "unfinished";
@@ -156,6 +164,7 @@ function planWal(
       .filter((backup) => backup.keep !== "standalone")
       .map((backup) => ({ timeline: backup.timeline, lsn: backup.startLsn })),
     ...input.uses.map((use) => ({ timeline: use.timeline, lsn: use.fromLsn })),
+    ...input.nodes,
   ];
   const current = lineOf(input);
   const islands = stays

@@ -243,9 +243,9 @@ export class ServedCluster implements ClusterBackups {
 
   /** What retention works on. @throws Fault BACKUP_STORE_UNREACHABLE */
   retentionParts(): RetentionParts {
-    const { settings, clock, log } = this.#parts;
+    const { settings, servers, clock, log } = this.#parts;
     const { retention: policy, minimumRedundancy } = settings;
-    return { ...this.#required(), policy, minimumRedundancy, clock, log };
+    return { ...this.#required(), policy, minimumRedundancy, nodes: servers.positions(), clock, log };
   }
 
   #required(): Opened {

@@ -11,6 +11,8 @@ import { Fault, toFault } from "../../values/fault.ts";
 import type { Lsn } from "../../values/lsn.ts";
 import type { Timeline } from "../../values/names.ts";
 import { Secret } from "../../values/secret.ts";
+import type { NodePosition } from "../catalogue/retention.ts";
+import { NodePositions } from "./node-positions.ts";
 
 /** The servers of one cluster, as far as a backup server deals with them beside its receiver and its jobs. */
 export interface ClusterServers {
@@ -20,6 +22,8 @@ export interface ClusterServers {
   token(): Secret | null;
   /** What receivers say of themselves. */
   receivers(): readonly ReceiverRecord[];
+  /** Where the WAL of the nodes ends, also of those that are away, but not for too long. */
+  positions(): readonly NodePosition[];
   /** Runs statements on the primary. @throws Fault NO_LEADER, POSTGRES_* */
   onPrimary<T>(work: (client: SqlClient) => Promise<T>): Promise<T>;
   close(): Promise<void>;
@@ -41,7 +45,8 @@ export function clusterOfAgents(
   clock: Clock,
   log: Log,
 ): ClusterServers {
-  const mirror = new DcsMirror(dcs, clock, () => undefined);
+  const positions = new NodePositions(clock);
+  const mirror = new DcsMirror(dcs, clock, () => positions.take(mirror.state));
   mirror.open();
   const secrets = (): ReturnType<typeof parseSecrets> | null => {
     const text = mirror.entry(keys.secrets)?.value;
@@ -64,6 +69,7 @@ export function clusterOfAgents(
       return token === undefined ? null : new Secret(token);
     },
     receivers: () => [...(mirror.state?.receivers.values() ?? [])].map(({ value }) => value),
+    positions: () => positions.now(),
     onPrimary: async (work) => {
       const name = leader()?.node;
       const node = [...(mirror.state?.nodes.values() ?? [])].find(({ value }) => value.name === name)?.value;
@@ -92,6 +98,7 @@ export function clusterOfHosts(settings: BackupClusterSettings): ClusterServers 
     leader: () => null,
     token: () => null,
     receivers: () => [],
+    positions: () => [],
     onPrimary: async (work) => {
       const credentials = await ownCredentials(settings);
       if (credentials === null)
