@@ -61,8 +61,7 @@ export async function closeAbandoned(parts: AbandonedParts): Promise<void> {
       ))
     )
       continue;
-    await catalogue.put({
-      ...backup,
+    await catalogue.change(backup.id, {
       state: "failed",
       endedAt: clock.wall(),
       error: "Its process ended before it was finished.",

@@ -118,7 +118,7 @@ class BaseRun {
     const { clock, log } = this.#parts;
     const error = fault.detail === null ? fault.message : `${fault.message}: ${fault.detail}`;
     await this.#catalogue
-      .put({ ...record, state: "failed", endedAt: clock.wall(), error })
+      .change(record.id, { state: "failed", endedAt: clock.wall(), error })
       .then(() => unmarkMaker(this.#parts.repository, this.#catalogue, record.id))
       .catch((thrown: unknown) => log("warn", "base.record", { ...toFault(thrown).report() }));
   }
@@ -208,8 +208,9 @@ class BaseRun {
     }
   }
 
-  async #put(record: BackupRecord): Promise<BackupRecord> {
-    await this.#catalogue.put(record);
+  /** Writes what was learnt of the backup; whether it is kept is for others to say, while it is made too. */
+  async #put({ id, keep: _, ...learnt }: BackupRecord): Promise<BackupRecord> {
+    const record = await this.#catalogue.change(id, learnt);
     this.#record = record;
     return record;
   }

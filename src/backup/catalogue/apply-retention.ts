@@ -39,8 +39,10 @@ export async function retentionNow(parts: RetentionParts): Promise<RetentionPlan
 export async function applyRetention(parts: RetentionParts): Promise<RetentionReport> {
   await parts.catalogue.refresh();
   const plan = await retentionNow(parts);
+  const deleted: BackupId[] = [];
   for (const id of plan.doomed) {
-    await parts.catalogue.remove(id);
+    if (!(await parts.catalogue.remove(id))) continue;
+    deleted.push(id);
     parts.log("info", "backup.deleted", {
       cluster: parts.catalogue.cluster,
       backup: id,
@@ -48,7 +50,7 @@ export async function applyRetention(parts: RetentionParts): Promise<RetentionRe
     });
   }
   const wal = await pruneUnneeded(parts);
-  return { backups: plan.doomed, walSegments: wal.segments, walBytes: wal.bytes };
+  return { backups: deleted, walSegments: wal.segments, walBytes: wal.bytes };
 }
 
 /**
@@ -79,7 +81,10 @@ export async function deleteBackup(
       walBytes: doomed.reduce((sum, segment) => sum + segment.storedBytes, 0),
     };
   }
-  await parts.catalogue.remove(id);
+  if (!(await parts.catalogue.remove(id)))
+    throw new Fault("BACKUP_NEEDED", `${id} is not deleted: it is kept.`, {
+      hint: `Run \`pgherd backup release ${id}\` first.`,
+    });
   parts.log("info", "backup.deleted", { cluster: parts.catalogue.cluster, backup: id, reason: "asked for" });
   const wal = await pruneUnneeded(parts);
   return { backups: [id], walSegments: wal.segments, walBytes: wal.bytes };

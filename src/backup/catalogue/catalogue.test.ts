@@ -101,6 +101,16 @@ it("shows a record that was put while an older look at the repository was on its
   expect(catalogue.backup(backup(1).id)).toEqual(backup(1));
 });
 
+it("loses nothing of a record that two change, and deletes none that was kept a moment before", async () => {
+  await catalogue.put(backup(1, { state: "waiting" }));
+  const known = backup(1, { state: "waiting" });
+  await Promise.all([catalogue.keep(known.id, "full"), catalogue.change(known.id, { state: "done" })]);
+  expect(catalogue.backup(known.id)).toEqual({ ...known, state: "done", keep: "full" });
+  const kept = catalogue.keep(known.id, "standalone");
+  expect(await catalogue.remove(known.id)).toBe(false);
+  expect((await open()).backups()).toEqual([await kept]);
+});
+
 it("names a damaged record, and has the others", async () => {
   await catalogue.put(backup(1));
   await catalogue.put(backup(2));

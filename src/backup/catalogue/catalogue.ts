@@ -18,10 +18,15 @@ export interface Catalogue {
    * @throws Fault BACKUP_STORE_*
    */
   put(record: BackupRecord): Promise<void>;
+  /** Changes a record as it is now: others may have changed the rest of it. @throws Fault BACKUP_NOT_FOUND, BACKUP_STORE_* */
+  change(id: BackupId, over: Partial<Omit<BackupRecord, "id">>): Promise<BackupRecord>;
   /** Keeps a backup whatever the policy says, or no more. @throws Fault BACKUP_NOT_FOUND, BACKUP_STORE_* */
   keep(id: BackupId, how: BackupRecord["keep"]): Promise<BackupRecord>;
-  /** Deletes a backup; `collect` frees what no other needs. Killed on the way, the next `refresh` completes it. */
-  remove(id: BackupId): Promise<void>;
+  /**
+   * Deletes a backup; `collect` frees what no other needs. Killed on the way, the next `refresh` completes it.
+   * @returns false = it was left: somebody has asked to keep it
+   */
+  remove(id: BackupId): Promise<boolean>;
   /** Oldest first. */
   drills(): readonly DrillRecord[];
   putDrill(drill: DrillRecord): Promise<void>;
@@ -91,22 +96,29 @@ class RepositoryCatalogue implements Catalogue {
   }
 
   keep(id: BackupId, how: BackupRecord["keep"]): Promise<BackupRecord> {
+    return this.change(id, { keep: how });
+  }
+
+  change(id: BackupId, over: Partial<Omit<BackupRecord, "id">>): Promise<BackupRecord> {
     return this.#inTurn(async () => {
-      // As it is now: its job may have written it since.
+      // As it is now: its job, or the daemon, may have written it since.
       const key = this.keysOf(id).record;
       const bytes = await this.#repository.read(key);
       if (bytes === null) throw notFound(id);
-      const record = { ...parseBackup(bytes, key), keep: how };
+      const record = { ...parseBackup(bytes, key), ...over };
       await this.#write(record);
       return record;
     });
   }
 
-  remove(id: BackupId): Promise<void> {
+  remove(id: BackupId): Promise<boolean> {
     return this.#inTurn(async () => {
+      // Whoever decided on it did so before: it may have been kept since.
+      if ((this.#backups.get(id)?.keep ?? null) !== null) return false;
       // From here on it is deleted, whoever completes it.
       await this.#repository.write(this.#deletion(id), Buffer.from("deleted\n"));
       await this.#complete(id);
+      return true;
     });
   }
 

@@ -45,8 +45,8 @@ describe("the upkeep of a cluster", () => {
     const catalogue = {
       backups: () => backups,
       refresh: () => Promise.resolve(),
-      put: (record: BackupRecord) => {
-        backups = backups.map((each) => (each.id === record.id ? record : each));
+      change: (id: string, over: Partial<BackupRecord>) => {
+        backups = backups.map((each) => (each.id === id ? { ...each, ...over } : each));
         return Promise.resolve();
       },
     } as unknown as Catalogue;

@@ -151,7 +151,7 @@ export class ClusterUpkeep {
         .coverage(backup.stopTimeline ?? backup.timeline)
         .some((range) => range.start <= startLsn && range.end >= stopLsn);
       if (!stretch) continue;
-      await catalogue.put({ ...backup, state: "done" });
+      await catalogue.change(backup.id, { state: "done" });
       this.#parts.log("info", "backup.complete", { cluster: this.#parts.cluster.name, backup: backup.id });
       any = true;
     }
