@@ -31,7 +31,8 @@ export async function catalogueOf(
 ): Promise<RestoreCatalogue> {
   return {
     backups: source.catalogue.backups(),
-    segments: [...source.archive.segments(), ...(await source.live())],
+    // The beginning of a segment may be all there is of its commits: before a gap, or when what follows it was lost.
+    segments: [...source.archive.segments(), ...source.archive.partials(), ...(await source.live())],
     timelines: source.archive.timelines(),
     gaps: source.archive.gaps(),
     current: source.current,

@@ -283,6 +283,28 @@ describe("parts of segments", () => {
     ]);
   });
 
+  it("serves the part that goes further, not the file that is longer", async () => {
+    await archive.store(toStore(1, 3));
+    const writer = new WalWriter(4 * size, size, system, 1);
+    for (let count = 0; count < 20; count += 1) writer.write({ kind: "plain", bytes: 900 });
+    const all = writer.bytes();
+    const half = writer.starts[10] ?? 0;
+    const live = Buffer.concat([all.subarray(0, half - 4 * size), Buffer.alloc(size - (half - 4 * size))]);
+    await archive.storePartial({ ...toStore(1, 4), bytes: all });
+    expect([...archive.partials()].map((each) => [each.name, each.endLsn])).toEqual([
+      [name(1, 4), BigInt(writer.position)],
+    ]);
+    const receiving = await openArchive({
+      repository: place.repository,
+      cluster: "shop",
+      clock: systemClock,
+      log: () => undefined,
+      live: () => Promise.resolve(live),
+    });
+    expectBytes((await receiving.fetch(name(1, 4), { partial: true }))?.subarray(0, all.length), all);
+    await receiving.close();
+  });
+
   it("serves what is being received", async () => {
     await archive.store(toStore(1, 3));
     const live = segment(1, 4).subarray(0, 8_192);

@@ -40,6 +40,8 @@ export interface WalArchive {
   /** The unbroken stretches of archived WAL on the way to a timeline, oldest first; gaps are between them, recorded or not. */
   coverage(timeline: Timeline): readonly WalRange[];
   segments(): Iterable<SegmentRecord>;
+  /** Beginnings of segments of which the whole is not there: the end of a timeline, or what came before a gap. */
+  partials(): Iterable<SegmentRecord>;
   /** One segment by its name; null = not there. */
   segment(name: string): SegmentRecord | null;
   timelines(): readonly TimelineRecord[];

@@ -1,6 +1,7 @@
 import { lsnFromBytes } from "../../values/lsn.ts";
 import { parseHistory } from "../../postgres/timelines.ts";
 import type { Timeline } from "../../values/names.ts";
+import { WalReader } from "../wal-format/wal-reader.ts";
 import type { FetchOptions } from "./archive.ts";
 import type { Loaded } from "./load.ts";
 import { isSegmentName, parseHistoryName, parseSegmentName, segmentStart } from "./segment-name.ts";
@@ -28,7 +29,7 @@ export async function fetchWal(
   return towards === null ? padded(found, segmentBytes) : cut(from, name, found, segmentBytes, towards);
 }
 
-/** What was received of a segment: kept in the repository, or still being received; the longer one. */
+/** What was received of a segment: kept in the repository, or still being received; whichever goes further. */
 async function longestPart(
   { repository, layout }: Loaded,
   live: (name: string) => Promise<Buffer | null>,
@@ -39,7 +40,18 @@ async function longestPart(
   const kept = object === null ? null : unpackSegment(object).bytes;
   const received = await live(name);
   if (kept === null || received === null) return kept ?? received;
-  return received.length > kept.length ? received : kept;
+  // A file that is being received has its full length from the beginning: what counts is how far its WAL goes.
+  return validBytes(name, received) > kept.length ? received : kept;
+}
+
+function validBytes(name: string, bytes: Buffer): number {
+  const segmentBytes = bytes.length < 36 ? 0 : bytes.readUInt32LE(32);
+  const id = segmentBytes === 0 ? null : parseSegmentName(name, segmentBytes);
+  if (id === null) return 0;
+  const start = segmentStart(id.number, segmentBytes);
+  const reader = new WalReader({ start, segmentBytes, systemIdentifier: null, timelineAt: null });
+  reader.push(bytes);
+  return Number(reader.recordEnd - start);
 }
 
 async function cut(

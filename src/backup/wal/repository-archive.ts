@@ -105,6 +105,11 @@ export class RepositoryArchive implements WalArchive {
     return this.#loaded.books.all();
   }
 
+  partials(): Iterable<SegmentRecord> {
+    const { books } = this.#loaded;
+    return books.numbers().flatMap((timeline) => books.partials(timeline));
+  }
+
   segment(name: string): SegmentRecord | null {
     return this.#loaded.books.segment(name);
   }
