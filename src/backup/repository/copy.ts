@@ -38,7 +38,7 @@ export async function copyRepository(
   // Snapshots first, so that what a new one needs is listed after it.
   const listed = new Map<string, number>();
   for (const prefix of ["clusters/", "packs/"])
-    for await (const { key, bytes } of from.store.list(prefix)) listed.set(key, bytes);
+    for await (const { key, bytes } of from.store.list(prefix)) if (!staysBehind(key)) listed.set(key, bytes);
   const there = new Map<string, number>();
   for (const prefix of ["clusters/", "packs/"])
     for await (const { key, bytes } of to.list(prefix)) there.set(key, bytes);
@@ -97,9 +97,17 @@ function stageOf(key: string): number {
   return key.includes("/backups/") ? 2 : 0;
 }
 
-/** Records that are written again with, maybe, the same length; packs and segments are not, or get smaller. */
+/**
+ * Which member of its cluster a receiver is, and what it promised, belongs to the WAL it has: a copy, whose WAL ends earlier, must
+ * not be taken for the one that acknowledged the rest. And a file that is there to be written holds nothing.
+ */
+function staysBehind(key: string): boolean {
+  return /^clusters\/[^/]+\/wal\/live\/(member\.json|spare)$/.test(key);
+}
+
+/** What is written again with, maybe, the same length: records, and the WAL being received. Packs and segments are not, or get smaller. */
 function isRewritten(key: string): boolean {
-  return key.endsWith(".json");
+  return key.endsWith(".json") || key.includes("/wal/live/");
 }
 
 /** @returns its bytes; null = it was deleted meanwhile */

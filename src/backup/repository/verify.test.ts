@@ -200,4 +200,18 @@ describe("a copy", () => {
       code: "BACKUP_REPOSITORY_INVALID",
     });
   });
+
+  it("copies the WAL being received as it is by now, and nothing by which the copy would pass for the member itself", async () => {
+    const repository = await filled(null);
+    const to = new DirectoryStore(join(dir, "copy"));
+    const live = "clusters/a/wal/live";
+    const partial = `${live}/000000010000000000000008.partial`;
+    await repository.store.put(`${live}/member.json`, [Buffer.from("{}")]);
+    await repository.store.put(partial, [somePages(4, 1)]);
+    await copyRepository(repository, to, { parallel: 2, signal });
+    await repository.store.put(partial, [somePages(4, 2)]);
+    await copyRepository(repository, to, { parallel: 2, signal });
+    expect((await to.get(partial))?.equals(somePages(4, 2))).toBe(true);
+    expect(await to.get(`${live}/member.json`)).toBeNull();
+  });
 });
