@@ -59,7 +59,7 @@ async function runAgent(file: string): Promise<number> {
     timers: systemTimers,
     logger: { info: (fields, text) => log("debug", "dcs", { ...fields, text }) },
   });
-  const stop = await StopTime.measure(systemClock, systemTimers);
+  const stop = await StopTime.open(join(config.stateDir, "stop-time.json"), systemClock, systemTimers);
   const stopMs = (): number => stop.ms;
   try {
     log("info", "stop.measured", { ms: Math.round(stopMs()) });

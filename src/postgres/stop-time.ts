@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process";
+import { readJson, writeDurably } from "./durable-file.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Timer, Timers } from "../system/timers.ts";
 import { elapsedMs } from "../values/time.ts";
-import { killInstance, processFacts } from "./processes.ts";
+import { bootId, killInstance, processFacts } from "./processes.ts";
 
 /** As many processes as a PostgreSQL that serves some clients has. */
 const children = 30;
@@ -14,24 +15,35 @@ const calmMs = 50;
 const firstWaitMs = 5000;
 const longestWaitMs = 300_000;
 
-/** What a stop takes on this machine as it was measured last: at the start of the agent, and again when it was busy then. */
+/**
+ * What a stop takes on this machine as it was measured last: at the first start of the agent since the machine's, and again when it
+ * was busy then. It is kept in a file: an agent that is started again has a lease to renew, and measuring takes the longer the
+ * busier the machine is.
+ */
 export class StopTime {
+  readonly #file: string;
   readonly #clock: Clock;
   readonly #timers: Timers;
   #ms: number;
   #timer: Timer | null = null;
   #closed = false;
 
-  private constructor(clock: Clock, timers: Timers, ms: number) {
+  private constructor(file: string, clock: Clock, timers: Timers, ms: number) {
+    this.#file = file;
     this.#clock = clock;
     this.#timers = timers;
     this.#ms = ms;
     this.#again(firstWaitMs);
   }
 
-  /** @throws Fault POSTGRES_STOP_FAILED */
-  static async measure(clock: Clock, timers: Timers): Promise<StopTime> {
-    return new StopTime(clock, timers, await measureStop(clock, timers));
+  /** As the file knows it, else measured. @throws Fault POSTGRES_STOP_FAILED */
+  static async open(file: string, clock: Clock, timers: Timers): Promise<StopTime> {
+    const known = await readJson(file).catch(() => null);
+    const ms = known?.["bootId"] === bootId() ? known["ms"] : undefined;
+    if (typeof ms === "number" && ms >= 0) return new StopTime(file, clock, timers, ms);
+    const measured = await measureStop(clock, timers);
+    await keep(file, measured);
+    return new StopTime(file, clock, timers, measured);
   }
 
   /** Milliseconds. */
@@ -48,11 +60,19 @@ export class StopTime {
     if (this.#ms <= calmMs || this.#closed) return;
     this.#timer = this.#timers.after(waitMs, () => {
       void measureStop(this.#clock, this.#timers)
-        .then((ms) => (this.#ms = ms))
+        .then(async (ms) => {
+          this.#ms = ms;
+          await keep(this.#file, ms);
+        })
         .catch(() => undefined) // the figure that is known stays
         .finally(() => this.#again(Math.min(longestWaitMs, waitMs * 2)));
     });
   }
+}
+
+/** Without it the next agent measures itself. */
+async function keep(file: string, ms: number): Promise<void> {
+  await writeDurably(file, JSON.stringify({ ms, bootId: bootId() })).catch(() => undefined);
 }
 
 /**
