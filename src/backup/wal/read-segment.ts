@@ -1,7 +1,8 @@
-import { lsnFromBytes } from "../../values/lsn.ts";
+import { lsnFromBytes, type Lsn } from "../../values/lsn.ts";
 import type { SystemIdentifier } from "../../values/names.ts";
 import type { CommitSummary, RestorePoint } from "../catalogue/records.ts";
 import { eventTime, type WalEvent } from "../wal-format/record.ts";
+import { pageBytes } from "../wal-format/page.ts";
 import { WalReader, type WalDamage } from "../wal-format/wal-reader.ts";
 import { segmentStart } from "./segment-name.ts";
 
@@ -12,9 +13,22 @@ export interface SegmentContent {
   readonly damage: WalDamage | null;
 }
 
+/** As much of a segment's end as a record can begin in that is looked into, in whole pages. */
+const endBytes = 1_048_576;
+
+/** The end of a segment, for reading the next one. */
+export function endOf(bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(Math.max(0, bytes.length - endBytes));
+}
+
+/** Whether a segment begins with the rest of a record of the one before it. */
+export function continuesRecord(bytes: Uint8Array): boolean {
+  return ((bytes[2] ?? 0) & 0x1) !== 0;
+}
+
 /**
- * Reads every page and record of a segment, or of its beginning. What began in the segment before it and ends here is not looked
- * into, nor what ends in the next one.
+ * Reads every page and record of a segment, or of its beginning. What ends in the next one is counted there.
+ * @param before the end of the segment before it; null = not there: what began in it and ends here is not looked into
  */
 export function readSegment(
   segment: {
@@ -23,17 +37,30 @@ export function readSegment(
     readonly systemIdentifier: SystemIdentifier;
   },
   bytes: Uint8Array,
+  before: Uint8Array | null = null,
 ): SegmentContent {
-  const seen = new Ends();
-  const reader = new WalReader({
-    start: lsnFromBytes(segmentStart(segment.number, segment.segmentBytes)),
-    segmentBytes: segment.segmentBytes,
-    systemIdentifier: segment.systemIdentifier,
-    timelineAt: null,
-    onEvent: (event) => seen.take(event),
-  });
-  const damage = reader.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
-  return { commits: seen.summary(), damage };
+  const start = segmentStart(segment.number, segment.segmentBytes);
+  const read = (from: Lsn, ...pieces: readonly Buffer[]): SegmentContent => {
+    const seen = new Ends();
+    const reader = new WalReader({
+      start: from,
+      segmentBytes: segment.segmentBytes,
+      systemIdentifier: segment.systemIdentifier,
+      timelineAt: null,
+      onEvent: (event) => {
+        if (event.endLsn > start) seen.take(event);
+      },
+    });
+    for (const piece of pieces) reader.push(piece);
+    return { commits: seen.summary(), damage: reader.damage };
+  };
+  const own = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (before !== null && before.length % pageBytes === 0) {
+    const content = read(lsnFromBytes(start - BigInt(before.length)), Buffer.from(before), own);
+    // What is wrong with the one before it says nothing of this one.
+    if (content.damage === null || content.damage.lsn >= start) return content;
+  }
+  return read(start, own);
 }
 
 /** Sums the ends of transactions up. */

@@ -20,6 +20,7 @@ import type { ArchiveOptions } from "./open-archive.ts";
 import { pruneWal } from "./prune.ts";
 import { readSegment } from "./read-segment.ts";
 import { checkSegment } from "./segment-check.ts";
+import { SegmentEnds } from "./segment-ends.ts";
 import { isArchivedBeside, isSegmentName, segmentStart, timelineDigits } from "./segment-name.ts";
 import { packSegment, unpackSegment, type SegmentNote } from "./segment-object.ts";
 import { fenceJson, gapJson, orphanJson, parseFence } from "./small-records.ts";
@@ -29,12 +30,14 @@ export class RepositoryArchive implements WalArchive {
   readonly #options: ArchiveOptions;
   readonly #loaded: Loaded;
   #identity: ClusterIdentity | null;
+  readonly #ends: SegmentEnds;
   /** One store of a name at a time. */
   readonly #storing = new Map<string, Promise<unknown>>();
 
   constructor(options: ArchiveOptions, loaded: Loaded, identity: ClusterIdentity | null) {
     this.#options = options;
     this.#loaded = loaded;
+    this.#ends = new SegmentEnds(loaded);
     this.#identity = identity;
   }
 
@@ -194,7 +197,11 @@ export class RepositoryArchive implements WalArchive {
     if (fork === null || endLsn > fork) await this.#refuseStale(token, name);
     if (fork !== null && endLsn > fork) return this.#pastFork(segment, start, endLsn, fork);
     await this.#raise(token);
-    const { commits, damage } = readSegment(head, segment.bytes);
+    const { commits, damage } = readSegment(
+      head,
+      segment.bytes,
+      await this.#ends.before(segment.bytes, head),
+    );
     if (damage !== null)
       throw new Fault("BACKUP_WAL_INVALID", `${name} holds damaged WAL.`, {
         detail: `At ${formatLsn(damage.lsn)}: ${damage.what}.`,
@@ -202,6 +209,7 @@ export class RepositoryArchive implements WalArchive {
       });
     const note = this.#note(segment, endLsn, commits);
     const object = packSegment(segment.bytes, note);
+    this.#ends.stored(name, segment.bytes);
     // What was brought takes the place of a damaged one.
     const { outcome, storedBytes } = await repository.write(key, object, { ifAbsent: there === null });
     if (outcome === "exists") return this.#store(segment);
@@ -324,7 +332,8 @@ export class RepositoryArchive implements WalArchive {
     if (before !== null && before.length >= bytes.length) return;
     await this.#raise(segment.token);
     const end = lsnFromBytes(segmentStart(head.number, head.segmentBytes) + BigInt(bytes.length));
-    const note = this.#note(segment, end, readSegment(head, bytes).commits);
+    const { commits } = readSegment(head, bytes, await this.#ends.before(bytes, head));
+    const note = this.#note(segment, end, commits);
     const { storedBytes } = await repository.write(layout.partial(name), packSegment(bytes, note));
     const record = segmentRecord(name, head.segmentBytes, storedBytes, note);
     if (record !== null) books.putPartial(record);
