@@ -6,7 +6,8 @@ import {
   type JobHandlers,
 } from "./backup/base/job-process.ts";
 import { runDrill } from "./backup/drill/run-drill.ts";
-import { runCollect, runCopy, runVerify } from "./backup/repository-jobs.ts";
+import { runCollect, runCopy } from "./backup/repository-jobs.ts";
+import { runVerify } from "./backup/verify/run-verify.ts";
 import type { BackupSettings } from "./config/backup-config.ts";
 import { loadBackupSettings } from "./config/backup-file.ts";
 import { systemClock } from "./system/clock.ts";

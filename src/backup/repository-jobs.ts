@@ -4,10 +4,8 @@ import type { Timers } from "../system/timers.ts";
 import { Fault } from "../values/fault.ts";
 import type { JobContext } from "./base/job-process.ts";
 import type { JobOptions, JobProgress, JobResults } from "./base/job-protocol.ts";
-import { openCatalogue } from "./catalogue/catalogue.ts";
 import { openSettledRepository, openSettledStore } from "./open.ts";
 import { copyRepository } from "./repository/copy.ts";
-import { verifyRepository } from "./repository/verify.ts";
 
 /** What the jobs that keep a repository in order work with. */
 export interface RepositoryJobContext extends JobContext {
@@ -17,40 +15,6 @@ export interface RepositoryJobContext extends JobContext {
 }
 
 const progressMs = 500;
-
-/** Reads what is stored, of one backup or of a whole cluster, and checks it. @throws Fault BACKUP_NOT_FOUND, BACKUP_STORE_* */
-export async function runVerify(
-  context: RepositoryJobContext,
-  { cluster, backup }: JobOptions["verify"],
-): Promise<JobResults["verify"]> {
-  const repository = await openSettledRepository(context.settings.repository, context);
-  try {
-    const catalogue = await openCatalogue({ repository, cluster, log: context.log });
-    const stored = catalogue.backups().filter(({ state }) => state === "done" || state === "waiting");
-    const wanted = backup === null ? stored : stored.filter(({ id }) => id === backup);
-    if (backup !== null && wanted.length === 0)
-      throw new Fault("BACKUP_NOT_FOUND", `There is no finished backup ${backup} of ${cluster}`);
-    const idOf = new Map(wanted.map(({ id }) => [catalogue.keysOf(id).content, id]));
-    const prefix = `clusters/${cluster}/`;
-    const report = await verifyRepository(repository, {
-      snapshots: [...idOf.keys()],
-      prefixes: backup === null ? [prefix] : [`${prefix}backups/${backup}/`],
-      deep: true,
-      signal: context.signal,
-      progress: throttled(context, "reading what is stored"),
-    });
-    return {
-      ...report,
-      problems: report.problems.map(({ key, detail, snapshots }) => ({
-        key,
-        detail,
-        backups: snapshots.flatMap((snapshot) => idOf.get(snapshot) ?? []),
-      })),
-    };
-  } finally {
-    await repository.close();
-  }
-}
 
 /** Deletes what no backup needs. @throws Fault BACKUP_DAMAGED, BACKUP_STORE_* */
 export async function runCollect(
@@ -94,7 +58,11 @@ export async function runCopy(
   }
 }
 
-function throttled(context: RepositoryJobContext, step: string): (done: { readonly bytes: number }) => void {
+/** Tells of progress now and then. */
+export function throttled(
+  context: RepositoryJobContext,
+  step: string,
+): (done: { readonly bytes: number }) => void {
   const began = context.clock.now();
   let told = began;
   return ({ bytes }) => {

@@ -28,14 +28,18 @@ export class BackupServerProcess {
     this.url = `http://127.0.0.1:${port}`;
   }
 
-  /** Writes the file of a server in a new directory; `lines` are what it says besides. */
-  static async create(dir: string, lines: readonly string[]): Promise<BackupServerProcess> {
+  /** Writes the file of a server in a new directory; `lines` are what it says besides, `repository` its repository as YAML. */
+  static async create(
+    dir: string,
+    lines: readonly string[],
+    repository: string = join(dir, "repository"),
+  ): Promise<BackupServerProcess> {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const server = new BackupServerProcess(dir, await freePort());
     const text = [
       ...lines,
       "address: 127.0.0.1",
-      `repository: ${join(dir, "repository")}`,
+      `repository: ${repository}`,
       `state_dir: ${join(dir, "state")}`,
       `api: { listen: 127.0.0.1, port: ${new URL(server.url).port} }`,
       "log: { level: debug, format: json }",
@@ -50,12 +54,11 @@ export class BackupServerProcess {
     return this.#process.pid;
   }
 
-  /** Starts it, and waits until it answers. */
-  async start(): Promise<void> {
-    this.#process = startProcess([process.execPath, program, "backup", "serve", "--config", this.config], {
-      cwd: this.dir,
-      logFile: this.log,
-    });
+  /** Starts it, and waits until it answers. `within`: what comes before its command (a volume of its own). */
+  async start(within: readonly string[] = []): Promise<void> {
+    const serve = [process.execPath, program, "backup", "serve", "--config", this.config];
+    const [first = "", ...rest] = [...within, ...serve];
+    this.#process = startProcess([first, ...rest], { cwd: this.dir, logFile: this.log });
     const answers = async (): Promise<boolean> => {
       if ((await this.get("/v1/status")).status === 200) return true;
       throw new Error(this.logText().slice(-3000));
@@ -102,7 +105,12 @@ export class BackupServerProcess {
   }
 
   /** Runs `pgherd backup WORDS --config FILE`. */
-  async command(...words: readonly string[]): Promise<Answer> {
+  command(...words: readonly string[]): Promise<Answer> {
+    return this.commandWith(this.config, ...words);
+  }
+
+  /** The same with another file. */
+  async commandWith(config: string, ...words: readonly string[]): Promise<Answer> {
     this.#calls += 1;
     const out = join(this.dir, `out-${this.#calls}`);
     const err = join(this.dir, `err-${this.#calls}`);
@@ -117,7 +125,7 @@ export class BackupServerProcess {
         "backup",
         ...words,
         "--config",
-        this.config,
+        config,
       ],
       { cwd: this.dir },
     );

@@ -59,6 +59,8 @@ export interface VerifySummary {
     readonly key: string;
     readonly detail: string;
     readonly backups: readonly BackupId[];
+    /** What to do about it. */
+    readonly advice: string;
   }[];
 }
 

@@ -1,6 +1,6 @@
 import { Fault } from "../../values/fault.ts";
 import { crc32c } from "../crc32c.ts";
-import { checkEnvelope } from "./envelope.ts";
+import { checkEnvelope, unwrap } from "./envelope.ts";
 import type { FileEntry } from "./file-table.ts";
 import { identityProblems } from "./identity.ts";
 import { missingPack } from "./map-reader.ts";
@@ -21,6 +21,8 @@ export interface VerifyOptions {
   readonly prefixes: readonly string[];
   /** Also opens every frame and compares every page with the hash in the map: finds what checksums of stored bytes cannot. */
   readonly deep: boolean;
+  /** Looks into an object below the prefixes that is as it was written; @returns what is wrong with it, null = nothing. */
+  readonly inspect?: (key: string, data: Buffer) => string | null;
   readonly signal: AbortSignal;
   readonly progress?: (done: { readonly objects: number; readonly bytes: number }) => void;
 }
@@ -86,9 +88,13 @@ class Verification {
       const object = await store.get(key, this.#options.signal);
       if (object === null) continue;
       this.#count(object.length);
-      await this.#checked(key, [], () => {
-        checkEnvelope(key, object, seal);
-        return Promise.resolve();
+      await this.#checked(key, [], async () => {
+        const { inspect } = this.#options;
+        if (inspect === undefined) checkEnvelope(key, object, seal);
+        else {
+          const wrong = inspect(key, await unwrap(key, object, seal));
+          if (wrong !== null) this.problem(key, wrong, []);
+        }
       });
     }
   }

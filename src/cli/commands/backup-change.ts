@@ -77,10 +77,10 @@ export async function verify(
   if (result === null || !("problems" in result)) return exitCodes.failed;
   const { problems, objects, bytes } = result;
   context.result(toWire(ended), [
-    ...problems.map(
-      ({ key, detail, backups }) =>
-        `! ${key}: ${detail}${backups.length === 0 ? "" : ` (needed by ${backups.join(", ")})`}`,
-    ),
+    ...problems.flatMap(({ key, detail, backups, advice }) => [
+      `! ${key}: ${detail}${backups.length === 0 ? "" : ` (needed by ${backups.join(", ")})`}`,
+      `  ${advice}`,
+    ]),
     problems.length === 0
       ? `Everything is whole: ${countText(objects, "object")}, ${bytesText(bytes)} were read.`
       : `${countText(problems.length, "problem")} in ${countText(objects, "object")}.`,
