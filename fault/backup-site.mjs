@@ -1,5 +1,5 @@
 // The cluster whose primary is killed: two nodes and a backup server, on this machine, as `pgherd demo` starts them.
-import { cpSync, existsSync, lstatSync, mkdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import pg from "pg";
 import { capture, processesIn, waitFor } from "../bench/processes.mjs";
@@ -132,9 +132,21 @@ export async function startSite({ dir: home, ttl, signal }) {
     },
     /** Stops all processes where they are. */
     freeze: () => freezeAll(() => processesIn(dir)),
-    /** Copies what tells what happened: the repository, and the logs. */
-    keep(to) {
+    /** What the nodes say of themselves, in words. */
+    async words() {
+      const said = [];
+      for (const node of nodes)
+        for (const words of [["status"], ["explain", "--last", "40"]])
+          said.push(
+            `--- ${node.name}: ${words.join(" ")}`,
+            await pgherd(...words, "--api", node.api).catch((error) => error.message),
+          );
+      return `${said.join("\n")}\n`;
+    },
+    /** Copies what tells what happened: the repository, and the logs. `words`: what the nodes said. */
+    keep(to, words) {
       mkdirSync(to, { recursive: true });
+      writeFileSync(join(to, "words"), words);
       const parts = [
         [backup.repository, "repository"],
         [backup.log, "backup.log"],

@@ -60,10 +60,11 @@ async function play({ options, of, kept, logs, place }) {
     } catch (error) {
       place.signal.throwIfAborted();
       say(`  BROKEN OFF: ${error.message}`);
+      const words = await site.words();
       // Nothing may change any more before it is kept.
       await site.freeze();
       await sleep(100);
-      site.keep(logs);
+      site.keep(logs, words);
       say(`everything of the run is kept in ${logs}`);
       throw error;
     }
