@@ -137,6 +137,15 @@ export class WalIntake {
     return segmentName({ timeline, number: lsn / BigInt(segmentBytes) }, segmentBytes);
   }
 
+  /** Whether the file it writes to was deleted under it. */
+  async isGone(): Promise<boolean> {
+    const file = this.#file;
+    if (file === null) return false;
+    const gone = await file.isGone().catch(() => false);
+    // A file that was finished meanwhile tells nothing.
+    return gone && this.#file === file;
+  }
+
   /** @throws Fault BACKUP_WAL_INVALID when it does not continue what came before, or is damaged */
   take(start: Lsn, bytes: Buffer): void {
     if (this.#failed || this.#closed) return;

@@ -4,7 +4,7 @@ import type { ReceiverFacts } from "../member/receiver-member.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Random } from "../../system/random.ts";
 import type { Timer, Timers } from "../../system/timers.ts";
-import { toFault } from "../../values/fault.ts";
+import { Fault, toFault } from "../../values/fault.ts";
 import { parseLsn } from "../../values/lsn.ts";
 import { parseTimeline } from "../../values/names.ts";
 import type { WallTime } from "../../values/time.ts";
@@ -94,9 +94,20 @@ export async function runReceiver(parts: ReceiverProcessParts, signal: AbortSign
     }
   });
   let timer: Timer | null = null;
+  let failed: Fault | null = null;
+  const look = async (): Promise<void> => {
+    if (failed !== null || !(await receiver.isGone())) return;
+    // The next one, started at once, has the segment sent again.
+    failed = new Fault("BACKUP_DAMAGED", "The file of the WAL being received was deleted.", {
+      detail: `${receiver.current ?? "A segment"} in ${parts.liveDir}.`,
+      hint: "It is received again. Nothing but this program may write there.",
+    });
+    end();
+  };
   const tell = (): void => {
     channel.send({ kind: "status", status: receiver.status() });
     receiver.report();
+    void look();
     timer = timers.after(statusMs, tell);
   };
   receiver.onChange = () => channel.send({ kind: "status", status: receiver.status() });
@@ -108,6 +119,7 @@ export async function runReceiver(parts: ReceiverProcessParts, signal: AbortSign
     await source.close();
     await deliveries.settled();
   }
+  if (failed !== null) throw failed as Fault;
 }
 
 function factsOf(order: Extract<ReceiverOrder, { kind: "facts" }>): DaemonFacts {

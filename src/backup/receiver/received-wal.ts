@@ -69,6 +69,11 @@ export class ReceivedWal {
     return this.#intake === null ? null : this.#intake.nameAt(this.#intake.flushed);
   }
 
+  /** Whether the file being written was deleted under it: what it acknowledged is not here. */
+  isGone(): Promise<boolean> {
+    return this.#intake?.isGone() ?? Promise.resolve(false);
+  }
+
   /** The server's line, its history stored here before any WAL of it. @throws Fault BACKUP_WAL_INVALID of another system */
   async identify(connection: ReplicationConnection): Promise<ServerLine> {
     const { notes, live, deliveries } = this.#parts;

@@ -95,6 +95,11 @@ export class Receiver implements ReceivingEnd {
     return this.#wal.current;
   }
 
+  /** Whether the file being written was deleted under it: only a new start finds out what is here. */
+  isGone(): Promise<boolean> {
+    return this.#wal.isGone();
+  }
+
   /** Ends the stream; nothing of it is written or acknowledged when this resolves. */
   async stop(): Promise<void> {
     this.#attempting?.abort();

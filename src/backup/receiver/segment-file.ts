@@ -1,4 +1,4 @@
-import { close, constants, open, writev } from "node:fs";
+import { close, constants, fstat, open, writev } from "node:fs";
 import { open as openHandle, rm, stat } from "node:fs/promises";
 import { promisify } from "node:util";
 import { hasErrno } from "../../postgres/durable-file.ts";
@@ -6,6 +6,7 @@ import type { LiveDirectory } from "./live-directory.ts";
 
 const openFile = promisify(open);
 const closeFile = promisify(close);
+const statFile = promisify(fstat);
 const zeros = Buffer.alloc(1_048_576);
 
 /**
@@ -40,6 +41,11 @@ export class SegmentFile {
       else if (written === bytes) done(null);
       else this.write(from(parts, written), offset + written, done);
     });
+  }
+
+  /** Whether the file was deleted by somebody: what is written to it then is durable nowhere. */
+  async isGone(): Promise<boolean> {
+    return (await statFile(this.#descriptor)).nlink === 0;
   }
 
   async close(): Promise<void> {
