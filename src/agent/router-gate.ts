@@ -1,3 +1,4 @@
+import { routerAwayMs } from "../cluster/policy.ts";
 import type { GateAnswer, GateOrder, RouterRecord } from "../cluster/records.ts";
 import { encodeRecord, keys } from "../dcs/layout.ts";
 import { Fault, toFault } from "../values/fault.ts";
@@ -5,8 +6,6 @@ import type { NodeName } from "../values/names.ts";
 import { elapsedMs } from "../values/time.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 
-/** A router writes its record every two seconds; one that missed three is not waited for. */
-const routerAwayMs = 6_500;
 /** How long a router may take until it says anything about a gate, and until its connections on the candidate stand. */
 const answerMs = 5_000;
 const warmMs = 12_000;

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { plainTags } from "../../test/support/agent-pictures.ts";
 import { lsnFromBytes } from "../values/lsn.ts";
 import {
   memberOf,
@@ -594,16 +595,7 @@ function plain(parts: {
   const none = { failures: 0, waitMs: 0 };
   return {
     ...base!,
-    tags: {
-      nofailover: false,
-      noloadbalance: false,
-      clonefrom: false,
-      nosync: false,
-      replicatefrom: null,
-      failoverPriority: 1,
-      weight: 100,
-      free: {},
-    },
+    tags: plainTags,
     policy: { ...base!.policy, paused: false, failover: "automatic" },
     promised: null,
     grant: null,

@@ -73,3 +73,6 @@ export function heartbeatMs(ttlMs: number): number {
 export function awayAfterMs(ttlMs: number): number {
   return ttlMs * 1.5;
 }
+
+/** A router writes its record every two seconds; one that missed three counts as away: a move does not wait for it. */
+export const routerAwayMs = 6_500;

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { plainTags } from "../../test/support/agent-pictures.ts";
 import { lsnFromBytes } from "../values/lsn.ts";
 import {
   memberOf,
@@ -18,16 +19,6 @@ const name = (text: string): NodeName => text as NodeName;
 const identifier = "7300000000000000001" as SystemIdentifier;
 const end = lsnFromBytes(0x3000000n);
 const at = "2026-11-21T02:00:00.000Z" as WallTime;
-const plainTags = {
-  nofailover: false,
-  noloadbalance: false,
-  clonefrom: false,
-  nosync: false,
-  replicatefrom: null,
-  failoverPriority: 1,
-  weight: 100,
-  free: {},
-};
 
 const serving: LeaseRecord = {
   holder: name("db1"),

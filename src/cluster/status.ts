@@ -2,6 +2,7 @@ import { formatLsn, lsnDistance, type Lsn } from "../values/lsn.ts";
 import { memberOf, nodeOfMember, type NodeName } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 import { describeEntry, isProtected, type DurabilityPolicy } from "./durability.ts";
+import { routerAwayMs } from "./policy.ts";
 import type {
   DurabilityEntry,
   NodeProblem,
@@ -180,9 +181,6 @@ export function buildStatus(state: ClusterState | null, context: StatusContext):
     archives,
   };
 }
-
-/** A router writes its record every two seconds. */
-const routerAwayMs = 10_000;
 
 function routerLines(state: ClusterState | null, context: StatusContext): RouterLine[] {
   return [...(state?.routers.values() ?? [])]

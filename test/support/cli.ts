@@ -6,6 +6,7 @@ import type { CliIo } from "../../src/cli/io.ts";
 import { createPaint, type Look } from "../../src/cli/render/look.ts";
 import type { NodeName, SystemIdentifier, Timeline } from "../../src/values/names.ts";
 import type { Instant, WallTime } from "../../src/values/time.ts";
+import { plainTags } from "./agent-pictures.ts";
 
 /** The moment all fixtures are looked at. */
 export const nowIso = "2026-11-21T14:00:00.000Z";
@@ -121,16 +122,7 @@ export function nodePicture(node: NodeStatus, over: Partial<NodePicture> = {}): 
       port: node.port,
       apiUrl: node.api_url,
       location: node.location,
-      tags: {
-        nofailover: false,
-        noloadbalance: false,
-        clonefrom: false,
-        nosync: false,
-        replicatefrom: null,
-        failoverPriority: 1,
-        weight: 100,
-        free: {},
-      },
+      tags: plainTags,
       systemIdentifier: "7300000000000000001" as SystemIdentifier,
       state: node.state,
       role: node.role,
