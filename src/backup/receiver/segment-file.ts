@@ -67,8 +67,10 @@ function from(parts: readonly Buffer[], skip: number): readonly Buffer[] {
 export async function makeSpare(live: LiveDirectory, bytes: number): Promise<void> {
   const handle = await openHandle(live.sparePath, "w", 0o600);
   try {
-    for (let at = 0; at < bytes; at += zeros.length)
-      await handle.write(zeros, 0, Math.min(zeros.length, bytes - at), at);
+    // A disk that is nearly full takes a part of a write and says nothing: a file that is too short would be made anew, with what
+    // it holds by then.
+    for (let at = 0; at < bytes;)
+      at += (await handle.write(zeros, 0, Math.min(zeros.length, bytes - at), at)).bytesWritten;
     await handle.sync();
   } catch (thrown) {
     await rm(live.sparePath, { force: true });
