@@ -42,7 +42,8 @@ export class Deliveries {
     for (const each of archived) this.#seen(each);
     const { segmentBytes } = this.#notes.notes;
     const { histories, whole, partial } = await this.#live.list();
-    for (const timeline of histories) this.history(timeline);
+    const token = this.#notes.notes.tokens.at(-1)?.token ?? null;
+    for (const timeline of histories) this.history(timeline, token);
     for (const note of this.#notes.notes.untold) this.#tellNote(note);
     for (const name of whole) this.segment(name, this.#live.wholePath(name));
     for (const name of partial) {
@@ -55,9 +56,9 @@ export class Deliveries {
     }
   }
 
-  history(timeline: Timeline): void {
+  /** @param token of the leader it was heard from */
+  history(timeline: Timeline, token: FencingToken | null): void {
     const path = this.#live.historyPath(timeline);
-    const token = this.#notes.notes.tokens.at(-1)?.token ?? null;
     this.#tell({ kind: "history", timeline, name: historyFileName(timeline), path, token });
   }
 

@@ -1,10 +1,10 @@
 import type { Log } from "../../agent/context.ts";
 import type { TimelineFork } from "../../postgres/instance.ts";
-import { isTombstone, parseHistory } from "../../postgres/timelines.ts";
+import { historyFileName, isTombstone, parseHistory } from "../../postgres/timelines.ts";
 import type { Random } from "../../system/random.ts";
 import { Fault } from "../../values/fault.ts";
 import { formatLsn, lsnFromBytes, maxLsn, type Lsn } from "../../values/lsn.ts";
-import type { Timeline } from "../../values/names.ts";
+import type { FencingToken, Timeline } from "../../values/names.ts";
 import { identifySystem, readSlot, timelineHistory, walSegmentBytes } from "../replication/commands.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { segmentName, segmentNumberAt } from "../wal/segment-name.ts";
@@ -44,6 +44,8 @@ export class ReceivedWal {
   #floor: LinePosition | null = null;
   /** What a start found, or a gap left; taken up by the first intake. */
   #standing: Standing | null = null;
+  /** Whether the slot's position is where to begin when nothing is here. */
+  #asksSlot = true;
 
   constructor(parts: ReceivedWalParts, events: IntakeEvents) {
     this.#parts = parts;
@@ -74,8 +76,8 @@ export class ReceivedWal {
     return this.#intake?.isGone() ?? Promise.resolve(false);
   }
 
-  /** The server's line, its history stored here before any WAL of it. @throws Fault BACKUP_WAL_INVALID of another system */
-  async identify(connection: ReplicationConnection): Promise<ServerLine> {
+  /** The server's line, its history stored here before any WAL of it. @param token of who leads. @throws Fault BACKUP_WAL_INVALID of another system */
+  async identify(connection: ReplicationConnection, token: FencingToken | null): Promise<ServerLine> {
     const { notes, live, deliveries } = this.#parts;
     const { systemIdentifier, timeline, lsn } = await identifySystem(connection);
     const known = notes.notes;
@@ -94,6 +96,7 @@ export class ReceivedWal {
     const wanted: Timeline[] = timeline > 1 ? [timeline] : [];
     for (let each = wanted.pop(); each !== undefined; each = wanted.pop()) {
       const text = await timelineHistory(connection, each);
+      if (text === null && each === timeline) this.#refuseUnknownLine(connection, timeline);
       if (text === null || isTombstone(text)) continue;
       const way = parseHistory(text);
       if (each === timeline) {
@@ -102,9 +105,23 @@ export class ReceivedWal {
           if (fork.timeline > 1 && (await live.forks(fork.timeline)) === null) wanted.push(fork.timeline);
       }
       await live.storeHistory(each, text);
-      deliveries.history(each);
+      deliveries.history(each, token);
     }
     return { timeline, lsn, forks };
+  }
+
+  /** Without its history nobody can tell where a timeline left the one received so far: all of that would seem to be on no line. */
+  #refuseUnknownLine(connection: ReplicationConnection, timeline: Timeline): void {
+    const at = this.position();
+    if (at === null || at.timeline === timeline) return;
+    throw new Fault(
+      "BACKUP_WAL_HISTORY_MISSING",
+      "The server does not have the history of its own timeline.",
+      {
+        detail: `${connection.description} is on timeline ${timeline}; what was received ends on timeline ${at.timeline}.`,
+        hint: `Copy ${historyFileName(timeline)} from the archive or another node to its pg_wal.`,
+      },
+    );
   }
 
   /** As much as the leader does not have, or the rest of the segment where that is not known. */
@@ -179,7 +196,10 @@ export class ReceivedWal {
           reason,
         });
       }
-      this.#floor = next.fork > 0n ? { timeline: at.timeline, lsn: next.fork } : null;
+      // Said of a timeline that both lines have: of a branch that was left, nobody could tell that it is a beginning of the server's.
+      const isShared = line.forks.some(({ timeline }) => timeline === at.timeline);
+      const timeline = isShared ? at.timeline : next.timeline;
+      this.#floor = next.fork > 0n ? { timeline, lsn: next.fork } : null;
     } else {
       if (isThere) deliveries.partial(inFile, at.lsn);
       this.#floor = at;
@@ -198,7 +218,7 @@ export class ReceivedWal {
   ): Promise<WalIntake> {
     const { serverVersion } = connection;
     const slot =
-      target.slot !== null && serverVersion >= versionWithReadSlot
+      this.#asksSlot && target.slot !== null && serverVersion >= versionWithReadSlot
         ? await readSlot(connection, target.slot)
         : null;
     const start = segmentStartOf(slot?.restartLsn ?? line.lsn, this.#segmentBytes);
@@ -242,12 +262,18 @@ export class ReceivedWal {
 
   /**
    * Goes on behind WAL that no server has any more, and says what is missing.
-   * @returns false = nothing was given up: the leader has what comes next after all, or there is nothing here yet
+   * @returns false = nothing was given up: the leader has what comes next after all
    */
   async leaveGap(source: WalSource, leader: SourceTarget, line: ServerLine): Promise<boolean> {
     const { log, random, deliveries, notes, live } = this.#parts;
     const at = this.position() ?? this.#standing?.position ?? null;
-    if (at === null) return false;
+    if (at === null) {
+      // Nothing is here, and what it was to begin with is gone: it begins with what the server writes now.
+      const began = this.#intake !== null;
+      this.#intake = null;
+      this.#asksSlot = false;
+      return began;
+    }
     const bytes = this.#segmentBytes;
     const oldest = source.oldest(leader);
     const beyond = lsnFromBytes(segmentStartOf(at.lsn, bytes) + BigInt(bytes));

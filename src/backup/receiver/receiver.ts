@@ -30,7 +30,7 @@ export interface ReceiverParts {
 
 /** After an attempt that failed: at once, then slower. */
 const retryMs = { first: 20, longest: 1_000 };
-/** How long WAL that no server within reach has is waited for, while one that may have it does not answer. */
+/** How long WAL that no server within reach has is waited for, while one that may have it does not say. */
 const missingGraceMs = 60_000;
 /** How often damaged WAL is asked for once more before other nodes are. */
 const damagedTries = 3;
@@ -232,17 +232,20 @@ export class Receiver implements ReceivingEnd {
     const abort = (): void => connection.close();
     signal.addEventListener("abort", abort, { once: true });
     try {
-      let line = await this.#wal.identify(connection);
+      let line = await this.#wal.identify(connection, leader.token);
       if (name === null) {
         name = source.applicationName(leader, line) ?? source.plainName;
         if (name !== source.plainName) {
           connection.close();
           connection = await this.#connect(source, target, name, signal);
-          line = await this.#wal.identify(connection);
+          line = await this.#wal.identify(connection, leader.token);
         }
       }
       const intake = await this.#wal.prepare(source, connection, target, line);
       if (signal.aborted) return;
+      // What was put aside counts no more: what is left may be proven now, and streams under that name from its first byte on.
+      const isPlain = isLeader && name === source.plainName;
+      if (isPlain && (source.applicationName(leader, line) ?? name) !== name) return;
       await this.#wal.noteOrigin(intake, leader, target);
       const started = intake.end;
       this.#limit = isLeader ? null : this.#wal.limitOf(source, leader, started);
@@ -317,7 +320,7 @@ export class Receiver implements ReceivingEnd {
     const { clock, log } = this.#parts;
     this.#missingSince ??= clock.now();
     const before = this.#wal.progress;
-    let unreachable = 0;
+    let unanswered = 0;
     for (const other of this.#resetting ? [] : source.others()) {
       if (signal.aborted) return false;
       try {
@@ -325,12 +328,12 @@ export class Receiver implements ReceivingEnd {
       } catch (thrown) {
         const fault = toFault(thrown);
         log("info", "receiver.other_node", { source: other.name, ...fault.report() });
-        if (fault.code === "POSTGRES_UNREACHABLE" && refusalCode(thrown) === null) unreachable += 1;
+        if (!hasItNot(thrown)) unanswered += 1;
       }
       if (this.#wal.progress !== before) return true;
     }
     if (!isMissing) return false;
-    const patient = unreachable > 0 && elapsedMs(this.#missingSince, clock.now()) < missingGraceMs;
+    const patient = unanswered > 0 && elapsedMs(this.#missingSince, clock.now()) < missingGraceMs;
     if (patient && !this.#resetting) return false;
     return this.#leaveGap(source, leader, signal);
   }
@@ -341,7 +344,7 @@ export class Receiver implements ReceivingEnd {
       limit.clear(),
     );
     try {
-      const line = await this.#wal.identify(connection);
+      const line = await this.#wal.identify(connection, leader.token);
       this.#resetting = false;
       const left = await this.#wal.leaveGap(source, leader, line);
       if (left) this.#missingSince = null;
@@ -378,4 +381,12 @@ export class Receiver implements ReceivingEnd {
     });
     this.#wake = null;
   }
+}
+
+/** Whether a server said that it has not what it was asked for. One that starts, or lets nobody in now, may well have it. */
+function hasItNot(thrown: unknown): boolean {
+  const { code } = toFault(thrown);
+  return (
+    refusalCode(thrown) === undefinedFile || code === "BACKUP_WAL_STALE" || code === "BACKUP_WAL_INVALID"
+  );
 }
