@@ -62,6 +62,7 @@ export class Lease {
   #timer: Timer | null = null;
   #running: Promise<void> = Promise.resolve();
   #released = false;
+  #over = false;
 
   private constructor(objects: LeaseObjects, time: LeaseTime, record: Omit<LeaseRecord, "expiresAt">) {
     this.#objects = objects;
@@ -91,7 +92,7 @@ export class Lease {
 
   /** @throws Fault BACKUP_LEASE_LOST when it could not be renewed in time: what was stored may be gone */
   check(): void {
-    if (this.#time.clock.now() - this.#renewedAt.now > lifeMs) throw this.#lost();
+    if (this.#over || this.#time.clock.now() - this.#renewedAt.now > lifeMs) throw this.#lost();
   }
 
   /** As `check`, and counts the time this host was suspended. */
@@ -122,6 +123,10 @@ export class Lease {
   async #renew(): Promise<void> {
     const { clock } = this.#time;
     const at = { now: clock.now(), bootMs: clock.bootMs() };
+    // One that has run out is not taken up again: what it kept may have been collected meanwhile.
+    const since = this.#renewedAt;
+    this.#over ||= at.now - since.now > lifeMs || at.bootMs - since.bootMs > lifeMs;
+    if (this.#over) return;
     const { id, ...rest } = this.#record;
     const expiresAt = new Date(Date.parse(clock.wall()) + lifeMs).toISOString();
     await this.#objects.write(leasePrefix + id, Buffer.from(JSON.stringify({ ...rest, expiresAt })));

@@ -23,7 +23,7 @@ export interface WriterParts {
   readonly packs: PackTable;
   readonly tools: Omit<PackTools, "stored" | "signal">;
   /** Keeps what is stored from being collected. */
-  readonly lease: { check(): void; release(): Promise<void> };
+  readonly lease: { check(): void; checkEnd(): void; release(): Promise<void> };
   /** Makes the snapshot findable. @returns bytes stored */
   readonly publish: (root: SnapshotRoot) => Promise<number>;
 }
@@ -138,7 +138,7 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
       newPages: this.#newPages,
       pages: this.#pageCount,
     };
-    this.#parts.lease.check();
+    this.#parts.lease.checkEnd();
     await this.#parts.publish({
       id: this.#parts.id,
       parent: this.#parts.parentKey,
