@@ -57,6 +57,14 @@ export const routerGoals = [
     ...{ names: ["idle"], figure: "memory", of: session, most: 8 },
   },
   {
+    goal: "a soak leaves no more on the heap than before",
+    ...{ names: ["soak"], figure: "heap growth", of: session, most: 1.03 },
+  },
+  {
+    goal: "a soak leaves no sockets, timers or files",
+    ...{ names: ["soak"], figure: "more handles", of: session, most: 2 },
+  },
+  {
     goal: "1000 clients reconnect at once without an error",
     ...{ names: ["storm"], figure: "errors", of: session, worst: 0 },
   },

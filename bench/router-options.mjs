@@ -2,7 +2,9 @@
 import { parseArgs } from "node:util";
 
 export const peerNames = ["haproxy", "pgbouncer", "pgpool"];
-export const caseNames = ["reads", "writes", "connect", "copy", "switchover", "postmaster", "idle", "storm"];
+const usualCases = ["reads", "writes", "connect", "copy", "switchover", "postmaster", "idle", "storm"];
+/** The soak is for who asks for it: it takes its time. */
+export const caseNames = [...usualCases, "soak"];
 const pathNames = ["session", "stream", "kernel"];
 const modeNames = ["simple", "extended", "prepared"];
 
@@ -14,6 +16,7 @@ export const usageText = `npm run bench:router [-- OPTION...]
   --clients LIST   clients of reads, writes and connect (default 1,20,100)
   --rounds N       rounds of each figure (default 5; 20 of switchover, 10 of postmaster)
   --seconds S      length of one run of pgbench (default 10)
+  --minutes N      length of the soak (default 10)
   --idle N         idle clients (default 10000; fewer where the server's memory does not do, and it says so)
   --json           print the rows as JSON`;
 
@@ -32,13 +35,14 @@ export function readOptions(argv) {
       args: argv,
       options: {
         peer: { type: "string", default: "" },
-        only: { type: "string", multiple: true, default: caseNames },
+        only: { type: "string", multiple: true, default: usualCases },
         path: { type: "string", default: pathNames.join(",") },
         mode: { type: "string", default: modeNames.join(",") },
         clients: { type: "string", default: "1,20,100" },
         rounds: { type: "string" },
         seconds: { type: "string", default: "10" },
         idle: { type: "string", default: "10000" },
+        minutes: { type: "string", default: "10" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },
@@ -60,8 +64,9 @@ export function readOptions(argv) {
   const rounds = values.rounds === undefined ? undefined : countOf(values.rounds);
   const seconds = countOf(values.seconds);
   const idle = countOf(values.idle);
+  const minutes = countOf(values.minutes);
   if (clients.includes(null) || clients.length === 0) return "--clients takes whole numbers from 1 on.";
-  const wrong = Object.entries({ rounds, seconds, idle }).find(([, value]) => value === null);
+  const wrong = Object.entries({ rounds, seconds, idle, minutes }).find(([, value]) => value === null);
   if (wrong !== undefined) return `--${wrong[0]} takes a whole number from 1 on.`;
   return {
     peers: lists.peer[0],
@@ -73,6 +78,7 @@ export function readOptions(argv) {
     rounds: (usual) => rounds ?? usual,
     seconds,
     idle,
+    minutes,
     json: values.json,
     help: values.help,
   };

@@ -8,6 +8,7 @@ import { startPgherd } from "./pgherd-system.mjs";
 import { measureIdleClients, measureStorm, stormClients } from "./router-crowd.mjs";
 import { measureCopy, measurePgbench, prepareLoad } from "./router-load.mjs";
 import { measurePostmaster, measureSwitchover } from "./router-moves.mjs";
+import { measureSoak } from "./router-soak.mjs";
 import { startPeer, systemsOf } from "./router-peers.mjs";
 import { routerGoals } from "./router-goals.mjs";
 import { direct, startRouter, verifierOf } from "./router-systems.mjs";
@@ -15,6 +16,7 @@ import { runMeasurement } from "./workplace.mjs";
 
 const loadCases = ["reads", "writes", "connect", "copy"];
 const moveCases = ["switchover", "postmaster"];
+const soakCase = "soak";
 const crowdCases = ["idle", "storm"];
 /** Of the server that the load goes to: the poolers keep theirs open between the runs, each as many as it has clients. */
 const connections = 800;
@@ -25,7 +27,7 @@ export function runRouterSession(options) {
   const wants = (names) => names.some((name) => options.only.includes(name));
   const measure = async (place) => {
     Object.assign(session, place);
-    if (wants([...loadCases, ...moveCases])) await measureCluster(session);
+    if (wants([...loadCases, ...moveCases, soakCase])) await measureCluster(session);
     if (wants(crowdCases)) await measureCrowds(session);
   };
   return runMeasurement(measure, () => print(session));
@@ -77,7 +79,7 @@ async function measureCluster(session) {
   const set = [`postgresql.parameters.max_connections=${connections}`];
   const pgherd = session.include(await startPgherd({ dir, ttl: 5, signal, set }));
   const server = pgherd.connection(await pgherd.well());
-  await prepareLoad(session, server);
+  if ([...loadCases, ...moveCases].some((name) => only.includes(name))) await prepareLoad(session, server);
   if (loadCases.some((name) => only.includes(name))) {
     const starters = await startersOf(session, {
       ...{ pgherd, dir, server, paths: session.paths },
@@ -100,6 +102,7 @@ async function measureCluster(session) {
     if (router !== undefined && only.includes("postmaster"))
       session.samples.push(...(await measurePostmaster(moved, router)));
   }
+  if (only.includes(soakCase)) session.samples.push(...(await measureSoak(session, { pgherd, server })));
   await session.stopAll();
 }
 

@@ -30,10 +30,10 @@ export const direct = (server) => ({
 });
 
 /**
- * Starts a router with one listener of one path.
+ * Starts a router with one listener of one path. `node`, `env`: what its program is started with besides.
  * @returns {Promise<System & {api: string} | string>} a text = why this path is not there
  */
-export async function startRouter({ path, server, etcd, clients, dir, signal }) {
+export async function startRouter({ path, server, etcd, clients, dir, signal, node = [], env = {} }) {
   say(`pgherd ${path}: starting`);
   // The kernel's rules need root; everything else runs as the servers do.
   const user = process.getuid() === 0 && path !== "kernel" ? postgresUser() : undefined;
@@ -57,12 +57,12 @@ export async function startRouter({ path, server, etcd, clients, dir, signal }) 
     if (existsSync(own)) await killAllIn(own);
   };
   const address = { host: "127.0.0.1", port };
-  const program = [process.execPath, join(root, "bin/pgherd"), "router", "--config", file];
+  const program = [process.execPath, ...node, join(root, "bin/pgherd"), "router", "--config", file];
   pid = await launch(["prlimit", `--nofile=${clients * 2 + 1000}`, ...program], {
     cwd: own,
     log,
     user,
-    env: { HOME: own },
+    env: { HOME: own, ...env },
   });
   try {
     await waitFor(`the router's path ${path}`, { limitMs: 20_000, signal }, async () => {

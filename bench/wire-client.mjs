@@ -50,6 +50,7 @@ function errorText(body) {
  * @property {(sql: string) => Promise<void>} query rejects with PostgreSQL's code and message
  * @property {() => boolean} open
  * @property {() => void} close says goodbye and ends
+ * @property {() => void} drop ends without a word
  */
 
 /**
@@ -118,6 +119,7 @@ export function connectWire({ host, port, user, password, database, limitMs }) {
     query: (sql) => begin(() => socket.write(message("Q", zeroEnded(sql)))),
     open: () => !socket.destroyed && !socket.readableEnded,
     close: () => socket.end(message("X", Buffer.alloc(0))),
+    drop: () => socket.destroy(),
   };
   return begin(() => {
     const body = Buffer.concat([

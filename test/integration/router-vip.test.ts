@@ -110,14 +110,24 @@ describe("a virtual address on real hosts", () => {
   });
 
   it("a killed router's address moves while a client writes; its own return takes nothing back", async () => {
-    const writer = cluster.hosts.start(cluster.app, [process.execPath, client, four, "5000"], {
-      env: cluster.login,
-    });
+    const { hosts, app } = cluster;
+    // So the second host knows the client as a neighbour.
+    await cluster.sql(app, hosts.six("db2"), 5000, "select 1");
+    const writer = hosts.start(app, [process.execPath, client, four, "5000"], { env: cluster.login });
     try {
       await writesGoOn(writer);
       routers.get("db1")?.signal("SIGKILL");
-      await onlyHolder(four, "db2");
       await onlyHolder(six, "db2");
+      // As if the client had missed the kernel's advertisement to all nodes: it is told again, by itself.
+      const wrong = ["lladdr", "02:00:00:00:00:99", "nud", "stale", "dev", "eth0"];
+      await hosts.run(app, ["ip", "-6", "neighbour", "replace", six, ...wrong]);
+      const hardware = (await hosts.run("db2", ["cat", "/sys/class/net/eth0/address"])).stdout.trim();
+      const entry = ["ip", "-6", "neighbour", "show", six, "dev", "eth0"];
+      await waitFor(async () => (await hosts.run(app, entry)).stdout.includes(hardware), {
+        timeoutMs: 15_000,
+        what: "the client's neighbour entry is right again",
+      });
+      await onlyHolder(four, "db2");
       await writesGoOn(writer);
       expect(await cluster.sql(cluster.app, six, 5000, "select 1")).toBe("1");
       expect(notes("db2")).toContain(`vip_gained ${four}`);
