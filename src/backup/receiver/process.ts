@@ -94,14 +94,15 @@ export async function runReceiver(parts: ReceiverProcessParts, signal: AbortSign
     }
   });
   let timer: Timer | null = null;
-  let failed: Fault | null = null;
+  const failed: Fault[] = [];
   const look = async (): Promise<void> => {
-    if (failed !== null || !(await receiver.isGone())) return;
+    if (failed.length > 0 || !(await receiver.isGone())) return;
     // The next one, started at once, has the segment sent again.
-    failed = new Fault("BACKUP_DAMAGED", "The file of the WAL being received was deleted.", {
+    const fault = new Fault("BACKUP_DAMAGED", "The file of the WAL being received was deleted.", {
       detail: `${receiver.current ?? "A segment"} in ${parts.liveDir}.`,
       hint: "It is received again. Nothing but this program may write there.",
     });
+    failed.push(fault);
     end();
   };
   const tell = (): void => {
@@ -119,7 +120,8 @@ export async function runReceiver(parts: ReceiverProcessParts, signal: AbortSign
     await source.close();
     await deliveries.settled();
   }
-  if (failed !== null) throw failed as Fault;
+  const [fault] = failed;
+  if (fault !== undefined) throw fault;
 }
 
 function factsOf(order: Extract<ReceiverOrder, { kind: "facts" }>): DaemonFacts {

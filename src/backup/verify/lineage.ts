@@ -72,7 +72,7 @@ function historyProblem(
     own === undefined ||
     (own.length === before.length &&
       own.every(
-        (fork, index) => fork.timeline === before[index]?.timeline && fork.endLsn === before[index]?.endLsn,
+        (fork, index) => fork.timeline === before[index]?.timeline && fork.endLsn === before[index].endLsn,
       ));
   return same ? null : `it does not agree with ${historyFileName(parent.timeline)}`;
 }
