@@ -63,11 +63,10 @@ export class Traffic implements ServerSink {
     this.#socket = socket;
     this.#counters = counters;
     this.server = new ServerStream(this.books, this);
-    socket.user = this;
-    socket.onBytes = clientBytes;
-    socket.onEnd = clientEnd;
-    socket.onClose = clientGone;
-    socket.onDrain = clientDrained;
+    socket.onBytes = (buffer, length) => this.#fromClient(buffer, length);
+    socket.onEnd = () => this.#clientEnd();
+    socket.onClose = () => owner.onClientGone();
+    socket.onDrain = () => this.#backend?.socket.resume();
   }
 
   get backend(): Backend | null {
@@ -83,16 +82,18 @@ export class Traffic implements ServerSink {
   attach(backend: Backend, rest: Buffer | null = null): void {
     this.#backend = backend;
     const { socket } = backend;
-    socket.user = this;
-    socket.onBytes = serverBytes;
-    socket.onEnd = serverGone;
-    socket.onClose = serverGone;
-    socket.onDrain = serverDrained;
+    socket.onBytes = (buffer, length) => this.#fromServer(buffer, length);
+    socket.onEnd = () => this.#gone(backend);
+    socket.onClose = () => this.#gone(backend);
+    socket.onDrain = () => {
+      this.#serverFull = false;
+      this.#reading();
+    };
     this.#serverFull = false;
     this.#flow();
-    if (rest !== null && rest.length > 0) this.fromServer(rest, rest.length);
+    if (rest !== null && rest.length > 0) this.#fromServer(rest, rest.length);
     if (this.#backend !== backend) return;
-    if (socket.destroyed) this.serverGone(socket);
+    if (socket.destroyed) this.#gone(backend);
     else if (this.#socket.queued === 0) socket.resume();
   }
 
@@ -220,8 +221,7 @@ export class Traffic implements ServerSink {
     this.server.watchAll = false;
   }
 
-  /** For the client's socket. */
-  fromClient(buffer: Buffer, length: number): void {
+  #fromClient(buffer: Buffer, length: number): void {
     this.#counters.bytesFromClients += length;
     this.active = true;
     const { client } = this;
@@ -242,8 +242,7 @@ export class Traffic implements ServerSink {
     if (this.books.awaited.full) this.#reading();
   }
 
-  /** For the server's socket. */
-  fromServer(buffer: Buffer, length: number): void {
+  #fromServer(buffer: Buffer, length: number): void {
     this.#counters.bytesFromServers += length;
     try {
       this.server.feed(buffer, length);
@@ -320,8 +319,7 @@ export class Traffic implements ServerSink {
     return kept.length >= headerLength && kept.length > kept.readUInt32BE(1);
   }
 
-  /** For the client's socket: it has nothing more to say. */
-  clientEnd(): void {
+  #clientEnd(): void {
     this.#clientEnded = true;
     const backend = this.#backend;
     // A client that has only closed its own half still reads what the server answers.
@@ -333,56 +331,13 @@ export class Traffic implements ServerSink {
     return this.#clientEnded;
   }
 
-  /** For the client's socket. */
-  clientGone(): void {
-    this.#owner.onClientGone();
-  }
-
-  /** For the client's socket: it takes more. */
-  clientDrained(): void {
-    this.#backend?.socket.resume();
-  }
-
-  /** For the server's socket: it takes more. */
-  serverDrained(): void {
-    this.#serverFull = false;
-    this.#reading();
-  }
-
-  /** For the server's socket. */
-  serverGone(socket: WireSocket): void {
-    const backend = this.#backend;
-    if (backend?.socket !== socket) return;
+  #gone(backend: Backend): void {
+    if (this.#backend !== backend) return;
     this.lend();
     backend.socket.destroy();
     this.#doubt = 0;
     this.#owner.onServerGone();
   }
-}
-
-// The handlers of all sessions' sockets: functions of their own for each would be a tenth of what an idle client takes.
-
-const trafficOf = ({ user }: WireSocket): Traffic => user as Traffic;
-function clientBytes(this: WireSocket, buffer: Buffer, length: number): void {
-  trafficOf(this).fromClient(buffer, length);
-}
-function clientEnd(this: WireSocket): void {
-  trafficOf(this).clientEnd();
-}
-function clientGone(this: WireSocket): void {
-  trafficOf(this).clientGone();
-}
-function clientDrained(this: WireSocket): void {
-  trafficOf(this).clientDrained();
-}
-function serverBytes(this: WireSocket, buffer: Buffer, length: number): void {
-  trafficOf(this).fromServer(buffer, length);
-}
-function serverGone(this: WireSocket): void {
-  trafficOf(this).serverGone(this);
-}
-function serverDrained(this: WireSocket): void {
-  trafficOf(this).serverDrained();
 }
 
 function nothing(): void {

@@ -124,8 +124,7 @@ export class Session extends SessionCore {
     const move = new Move(route, this.context.timers);
     this.#move = move;
     try {
-      const { client, context } = this;
-      move.take(await this.whileHere((signal) => openBackend(client, route, context, signal)));
+      move.take(await openBackend(this.client, route, this.context, this.abort.signal));
     } catch {
       // It is reached after the promotion, then.
     }
@@ -223,7 +222,7 @@ export class Session extends SessionCore {
   async #answered(): Promise<void> {
     const { timers } = this.context;
     for (let left = cancelAnswerMs; left > 0 && !this.traffic.books.quiet; left -= lookMs)
-      await this.whileHere((signal) => timers.sleep(lookMs, signal));
+      await timers.sleep(lookMs, this.abort.signal);
   }
 
   /** The client asks for what it runs to be cancelled. @returns when the request is through */
@@ -244,7 +243,7 @@ export class Session extends SessionCore {
     // The statement has never been sent: it is answered here.
     this.#cancelNext = true;
     this.#cancelWaiting();
-    await this.whileHere((signal) => this.context.timers.sleep(cancelWaitMs, signal));
+    await this.context.timers.sleep(cancelWaitMs, this.abort.signal);
     this.#cancelWaiting();
     this.#cancelNext = false;
   }

@@ -160,7 +160,7 @@ function letIn(client: AdmittedClient): void {
   socket.onClose = () => client.release();
   const packet = Buffer.concat([
     authenticationOk(),
-    backendKeyData(cancelKey.pid, Buffer.from(cancelKey.secret, "latin1")),
+    backendKeyData(cancelKey.pid, cancelKey.secret),
     readyForQuery(transactionState.idle),
   ]);
   socket.write(packet, 0, packet.length);

@@ -73,7 +73,7 @@ function finish({ socket }: AdmittedClient, timers: Timers, last?: Buffer): void
   const closed = socket.onClose;
   socket.onClose = (error) => {
     limit.cancel();
-    closed.call(socket, error);
+    closed(error);
   };
 }
 
@@ -112,7 +112,7 @@ class Dialogue {
     const login = [
       authenticationOk(),
       ...[...reportedParameters(this.#caller)].map(([name, value]) => parameterStatus(name, value)),
-      backendKeyData(cancelKey.pid, Buffer.from(cancelKey.secret, "latin1")),
+      backendKeyData(cancelKey.pid, cancelKey.secret),
       readyForQuery(transactionState.idle),
     ];
     void this.#work(async () => {
