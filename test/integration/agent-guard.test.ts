@@ -88,7 +88,7 @@ describe("what ends PostgreSQL at the deadline of the lease", () => {
     const file = join(await stateDir(name), "guard.log");
     const line = new RegExp(`pid ${pid ?? 0} deadline passed: PostgreSQL ended`);
     await waitFor(() => line.test(readFileSync(file, "utf8")), {
-      timeoutMs: 3000,
+      timeoutMs: 20_000,
       what: `process ${pid ?? 0} has ended PostgreSQL`,
     });
   }
@@ -164,7 +164,7 @@ describe("what ends PostgreSQL at the deadline of the lease", () => {
       figure(`agent and guard killed, ttl 4 s: the supervisor ended PostgreSQL ${Math.round(took)} ms after`);
       expect(took).toBeLessThan(limitMs);
       await struckBy(before.primary, supervisor?.pid);
-      await waitFor(() => !isAlive(supervisor?.pid ?? 0), { timeoutMs: 5000, what: "the supervisor ends" });
+      await waitFor(() => !isAlive(supervisor?.pid ?? 0), { timeoutMs: 20_000, what: "the supervisor ends" });
     },
   );
 

@@ -112,7 +112,7 @@ describe("PostgreSQL when its agent dies or somebody else touches it", () => {
       signal(agent?.pid ?? 0, "SIGKILL");
       const killedAt = performance.now();
       await waitFor(() => !isAlive(postmaster?.pid ?? 0), {
-        timeoutMs: 5000,
+        timeoutMs: 20_000,
         what: "the guard ends PostgreSQL",
         everyMs: 5,
       });

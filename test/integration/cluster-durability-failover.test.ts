@@ -222,7 +222,7 @@ describe("two nodes, one of which has what the other lacks", () => {
       const at = follows();
       signal(agent?.pid ?? 0, "SIGCONT");
       await waitFor(async () => (await store.node(standby)).sequence, {
-        timeoutMs: 5000,
+        timeoutMs: 20_000,
         what: "the standby is heard",
       });
       await pause(1500);

@@ -73,7 +73,7 @@ describe("what a commit waits for in a cluster of three", () => {
   async function mode(durability: string): Promise<void> {
     await cluster.set({ durability });
     await waitFor(async () => (await cluster.status()).durability.mode === durability, {
-      timeoutMs: 5000,
+      timeoutMs: 20_000,
       what: `the mode is ${durability}`,
       everyMs: 10,
     });
@@ -116,7 +116,7 @@ describe("what a commit waits for in a cluster of three", () => {
       await recorded(store, before.standbys, 2);
       for (const standby of before.standbys)
         await waitFor(async () => (await health(cluster, standby, "/sync")) === 200, {
-          timeoutMs: 5000,
+          timeoutMs: 20_000,
           what: `${standby} is synchronous`,
         });
       expect(await synchronousNames(cluster, before.primary)).toMatch(/^ANY 2 \(/);

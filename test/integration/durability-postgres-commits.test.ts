@@ -131,7 +131,10 @@ describe("whether a commit waits (S2)", () => {
     const waiting = client.query("insert into t values (4)");
     expect(await outcome(waiting)).toBe("waits");
     // Ended without being told to, too, where another number could be hidden.
-    await waitFor(async () => (await look())[0]?.["priority"] === 1, { timeoutMs: 5_000, what: "b is back" });
+    await waitFor(async () => (await look())[0]?.["priority"] === 1, {
+      timeoutMs: 20_000,
+      what: "b is back",
+    });
     const [second] = await look();
     await a.instance.applySynchronous(withNames('ANY 1 ("b", "nobody")'), keep);
     await waiting;
@@ -141,7 +144,7 @@ describe("whether a commit waits (S2)", () => {
   test("a walsender that does not read its configuration is ended, or the change is not called done", async () => {
     await a.instance.applySynchronous(withNames(nobody), keep);
     await waitFor(async () => (await a.instance.synchronousState())?.standbys[0]?.streaming === true, {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "b streams",
     });
     const rows = await a.sql("select pid from pg_stat_replication");

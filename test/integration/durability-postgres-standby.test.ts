@@ -103,7 +103,7 @@ describe("a backend outlives its postmaster (P3)", () => {
       async () =>
         (await node.sql("select 1 from pg_stat_activity where query ~ '^begin; insert' and state = 'active'"))
           .length === 1,
-      { timeoutMs: 5_000, what: "the work has begun", everyMs: 5 },
+      { timeoutMs: 20_000, what: "the work has begun", everyMs: 5 },
     );
     return { committed };
   }
@@ -113,7 +113,7 @@ describe("a backend outlives its postmaster (P3)", () => {
     const { committed } = await busyCommit(1);
     process.kill(-postmasterPid, "SIGKILL");
     await waitFor(() => !isAlive(postmasterPid), {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "the postmaster is dead",
       everyMs: 2,
     });
@@ -165,22 +165,22 @@ describe("the end of the WAL receiver (F2)", () => {
     });
     expect(performance.now() - started).toBeLessThan(2_500);
     const lsn = await write();
-    await waitFor(async () => (await received()) >= lsn, { timeoutMs: 5_000, what: "it receives" });
+    await waitFor(async () => (await received()) >= lsn, { timeoutMs: 20_000, what: "it receives" });
   });
 
   test("taking the address away leaves it streaming while replay is held up; ending it too does not", async () => {
     await caughtUp(b, a);
     await b.sql("select pg_wal_replay_pause()");
-    await waitFor(async () => (await b.facts()).replayPaused, { timeoutMs: 5_000, what: "replay pauses" });
+    await waitFor(async () => (await b.facts()).replayPaused, { timeoutMs: 20_000, what: "replay pauses" });
     await a.sql("insert into t values (0)");
     const pid = await receiver();
     await b.instance.follow(null, plainSettings);
     await waitFor(
       async () => (await b.sql("select current_setting('primary_conninfo') as it"))[0]?.["it"] === "",
-      { timeoutMs: 5_000, what: "the address is gone" },
+      { timeoutMs: 20_000, what: "the address is gone" },
     );
     const lsn = await write();
-    await waitFor(async () => (await received()) >= lsn, { timeoutMs: 5_000, what: "it still receives" });
+    await waitFor(async () => (await received()) >= lsn, { timeoutMs: 20_000, what: "it still receives" });
     expect(await receiver()).toBe(pid);
     const end = await b.instance.stopReceiving(plainSettings);
     expect(end).toEqual({ timeline: 1, lsn });

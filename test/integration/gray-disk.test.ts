@@ -73,7 +73,7 @@ describe("the watch over a disk", () => {
     expect(children).toHaveLength(1);
     signal(children[0] ?? 0, "SIGSTOP");
     await becomes(disk, { kind: "stalled" });
-    await waitFor(() => disk.facts().forMs > 2500, { timeoutMs: 5000, what: "its age grows" });
+    await waitFor(() => disk.facts().forMs > 2500, { timeoutMs: 20_000, what: "its age grows" });
     expect(probes()).toEqual(children);
     signal(children[0] ?? 0, "SIGCONT");
     await becomes(disk, { kind: "ok" });
@@ -86,7 +86,7 @@ describe("the watch over a disk", () => {
     const [first = 0] = probes();
     signal(first, "SIGKILL");
     await waitFor(() => probes().some((pid) => pid !== first), {
-      timeoutMs: 5000,
+      timeoutMs: 20_000,
       what: "another probe runs",
     });
     await becomes(disk, { kind: "ok" });

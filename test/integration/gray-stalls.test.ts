@@ -164,7 +164,7 @@ describe("a cluster of three whose parts hang", () => {
       const moved = await cluster.cli("switchover", "--to", candidate, "--yes");
       figure(`switchover with a hanging archive command: ${Math.round(performance.now() - began)} ms`);
       expect(moved.code, moved.stdout + moved.stderr).toBe(0);
-      await leads(candidate, 5_000);
+      await leads(candidate, 20_000);
       await cluster.settled();
       await cluster.sql(candidate, "select pg_switch_wal()");
       await waitFor(() => sleeping().length > 0, { timeoutMs: 20_000, what: "the next one is under way" });

@@ -100,7 +100,7 @@ describe("a new cluster", () => {
           .sql("select 1 from pg_stat_activity where query ~ '^insert' and state = 'active'")
           .then((rows) => rows.length > 0),
       {
-        timeoutMs: 5_000,
+        timeoutMs: 20_000,
         what: "the insert runs",
       },
     );
@@ -127,7 +127,7 @@ describe("a new cluster", () => {
     signal(pid, "SIGSTOP"); // a backend that does not notice the death of its postmaster
     signal(postmasterPid, "SIGKILL");
     await waitFor(() => !isAlive(postmasterPid), {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "the postmaster is gone",
       everyMs: 1,
     });

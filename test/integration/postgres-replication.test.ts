@@ -304,7 +304,7 @@ describe("a primary and its copies", () => {
     await b.sql("alter system set work_mem = '9MB'");
     await b.instance.applySettings(plainSettings);
     await waitFor(async () => (await b.sql("show work_mem"))[0]?.["work_mem"] === "9MB", {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "work_mem",
     });
     expect(await b.facts()).toMatchObject({ synchronousStandbyNames: "" });

@@ -75,7 +75,7 @@ describe("a gate", () => {
     pair.feed.set({ gate: null });
     expect(pair.router.gate()).toBeNull();
     await waitFor(async () => (await connections("standby")) === 0, {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "they are closed",
     });
     expect(await connections("primary")).toBe(3);
@@ -92,7 +92,7 @@ describe("a gate", () => {
     // Somebody who comes meanwhile waits in front of it.
     const late = WireClient.open(pair.port);
     await waitFor(() => [...pair.router.sessions()].some(({ state }) => state === "login"), {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "a new client waits",
     });
     expect(await pair.primary().sql("select from t where n = 1")).toEqual([]);
@@ -106,7 +106,7 @@ describe("a gate", () => {
     await run(client, "begin");
     const gate = order({ drainMs: 200 });
     pair.feed.set({ gate });
-    await waitFor(() => pair.router.gate()?.busy === 1, { timeoutMs: 5_000, what: "one is busy" });
+    await waitFor(() => pair.router.gate()?.busy === 1, { timeoutMs: 20_000, what: "one is busy" });
     pair.feed.set({ gate: { ...gate, phase: "hold" } });
     await answered("failed", "hold");
     expect(pair.router.gate()?.message).toContain("1 session did not come to rest");
@@ -147,10 +147,10 @@ describe("a gate", () => {
     const before = pair.feed.current();
     const highestToken = ((before.highestToken ?? 0) + 1) as FencingToken;
     pair.feed.set({ primary: null, highestToken });
-    await waitFor(async () => (await connections("primary")) === 0, { timeoutMs: 5_000, what: "it is cut" });
+    await waitFor(async () => (await connections("primary")) === 0, { timeoutMs: 20_000, what: "it is cut" });
     client.send(encode.query("insert into t values (4)"));
     await waitFor(() => [...pair.router.sessions()].some(({ state }) => state === "waiting"), {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "the client waits",
     });
     const primary = before.primary === null ? null : { ...before.primary, token: highestToken };

@@ -111,7 +111,7 @@ describe("a reader", () => {
             "select from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'",
           )
         ).length > 0,
-      { timeoutMs: 5_000, what: "the reader reads" },
+      { timeoutMs: 20_000, what: "the reader reads" },
     );
     await standby.instance.stop("immediate", 30_000);
     expect((await reader.until("Z")).slice(-2)).toEqual(["E40001", "ZI"]);

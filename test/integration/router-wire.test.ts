@@ -175,7 +175,7 @@ describe("the primary is lost", () => {
     const cursor = await open();
     await run(cursor, "begin", "declare c cursor with hold for select 1", "commit");
     await waitFor(() => pair.router.pinned().length === 2, {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "two reasons are known",
     });
     await pair.fail();
@@ -299,14 +299,14 @@ describe("a commit whose wait for standbys was cancelled (F10)", () => {
         async () =>
           (await pair.primary().sql("show synchronous_standby_names"))[0]?.["synchronous_standby_names"] ===
           "nobody",
-        { timeoutMs: 5_000, what: "commits wait" },
+        { timeoutMs: 20_000, what: "commits wait" },
       );
       await pair.primary().sql("set synchronous_commit = local; checkpoint");
       client.send(...message);
       await waitFor(
         async () =>
           (await pair.primary().sql("select from pg_stat_activity where wait_event = 'SyncRep'")).length > 0,
-        { timeoutMs: 5_000, what: "the commit waits" },
+        { timeoutMs: 20_000, what: "the commit waits" },
       );
       await client.cancel();
       expect(await client.until("Z")).toEqual(expected);
