@@ -47,10 +47,11 @@ export class Deliveries {
     for (const note of this.#notes.notes.untold) this.#tellNote(note);
     for (const name of whole) this.segment(name, this.#live.wholePath(name));
     for (const name of partial) {
-      // The ends of timelines that were left.
       const segment = segmentBytes === null ? null : parseSegmentName(name, segmentBytes);
-      if (segmentBytes === null || segment === null || at === null || segment.timeline >= at.timeline)
-        continue;
+      if (segmentBytes === null || segment === null || at === null) continue;
+      // The ends of timelines that were left, and what came before a gap.
+      const end = segmentStart(segment.number + 1n, segmentBytes);
+      if (segment.timeline > at.timeline || (segment.timeline === at.timeline && end > at.lsn)) continue;
       const start = segmentStart(segment.number, segmentBytes);
       this.partial(name, await endOfPartial(this.#live.partialPath(name), start, segmentBytes));
     }

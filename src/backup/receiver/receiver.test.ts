@@ -235,6 +235,21 @@ describe("a receiver", () => {
     await until(() => reports.some(({ kind }) => kind === "gap"), 200);
   });
 
+  it("tells again of the part before a gap when it starts behind that", async () => {
+    const writer = wal(20);
+    received(writer);
+    const deliveries = new Deliveries(live, notes, (report) => reports.push(report));
+    const resumeAt = { timeline: 1 as Timeline, lsn: lsn(7 * segmentBytes) };
+    await notes.change({ resumeAt });
+    const standing = await standingOf(live, notes.notes, []);
+    expect(standing).toEqual({ position: resumeAt, hasWal: false });
+    await deliveries.begin([], standing?.position ?? null);
+    expect(reports.find(({ kind }) => kind === "partial")).toMatchObject({
+      name,
+      endLsn: formatLsn(lsn(writer.position)),
+    });
+  });
+
   it("begins with what the server writes now when what it was to begin with is gone", async () => {
     const leader = new FakeServer();
     leader.hasWal = false;
