@@ -21,6 +21,17 @@ export interface ScramKeys {
   readonly serverKey: Buffer;
 }
 
+/** Both keys in one text of one character per byte: thousands of them are kept, and as buffers each would keep far more alive. */
+export function packKeys({ clientKey, serverKey }: ScramKeys): string {
+  return clientKey.toString("latin1") + serverKey.toString("latin1");
+}
+
+/** What `packKeys` made a text of. */
+export function unpackKeys(packed: string): ScramKeys {
+  const both = Buffer.from(packed, "latin1");
+  return { clientKey: both.subarray(0, keyLength), serverKey: both.subarray(keyLength) };
+}
+
 /** An exchange that cannot go on, with the SQLSTATE PostgreSQL gives it. A wrong password is not one: it is an outcome. */
 export class ScramError extends Error {
   override readonly name = "ScramError";

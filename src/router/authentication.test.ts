@@ -4,7 +4,7 @@ import { startup } from "../../test/support/raw-client.ts";
 import { accessRule, FrontBench } from "../../test/support/router-front.ts";
 import { passwordMessage } from "../pgwire/encode.ts";
 import { md5Answer } from "../pgwire/md5.ts";
-import { scramKeys } from "../pgwire/scram.ts";
+import { packKeys, scramKeys } from "../pgwire/scram.ts";
 import { scramVerifier } from "../postgres/scram-verifier.ts";
 import { Secret } from "../values/secret.ts";
 
@@ -28,7 +28,7 @@ describe("proof", () => {
     expect(await client.scram(secret)).toBeNull();
     const [, iterations = "", salt = ""] = /\$(\d+):([^$]+)\$/.exec(passwords.get("app") ?? "") ?? [];
     const keys = scramKeys(secret, Buffer.from(salt, "base64"), Number(iterations));
-    expect(made.clients[0]?.credentials).toEqual({ kind: "scram", ...keys });
+    expect(made.clients[0]?.credentials).toEqual({ kind: "scram", keys: packKeys(keys) });
   });
 
   test.each([

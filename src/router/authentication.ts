@@ -10,7 +10,13 @@ import {
 import { MalformedMessage } from "../pgwire/malformed.ts";
 import { isMd5Stored, md5Matches } from "../pgwire/md5.ts";
 import { fromClient } from "../pgwire/message-types.ts";
-import { mockScramVerifier, readScramVerifier, ScramError, type ScramVerifier } from "../pgwire/scram.ts";
+import {
+  mockScramVerifier,
+  packKeys,
+  readScramVerifier,
+  ScramError,
+  type ScramVerifier,
+} from "../pgwire/scram.ts";
 import { offeredMechanisms, ScramServer, type ScramStep } from "../pgwire/scram-server.ts";
 import type { BackendCredentials } from "./client.ts";
 import type { Intake } from "./intake.ts";
@@ -119,7 +125,7 @@ async function byScram(
     if (step.kind === "wrong" || verifier === null)
       throw new WrongPassword(user, verifier === null ? missing : "wrong password");
     send(socket, authenticationSaslFinal(step.data));
-    return { kind: "scram", ...step.keys };
+    return { kind: "scram", keys: packKeys(step.keys) };
   } catch (thrown) {
     if (thrown instanceof ScramError) throw new Refusal(thrown.code, thrown.message);
     throw thrown;

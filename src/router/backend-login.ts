@@ -8,6 +8,7 @@ import { passwordMessage, saslInitialResponse, saslResponse } from "../pgwire/en
 import { md5Answer } from "../pgwire/md5.ts";
 import { MessageReader, type WireMessage } from "../pgwire/message-reader.ts";
 import { fromServer } from "../pgwire/message-types.ts";
+import { unpackKeys } from "../pgwire/scram.ts";
 import { ScramClient } from "../pgwire/scram-client.ts";
 import { encodeStartup } from "../pgwire/startup.ts";
 import { type Backend, BackendFailure, type Route } from "./backend.ts";
@@ -153,7 +154,7 @@ class LoginExchange {
       case "sasl": {
         if (credentials.kind !== "scram") throw this.#unusable("asks for SCRAM");
         const { nonce, endPoint } = this.#login;
-        this.#scram = new ScramClient(request.mechanisms, credentials, nonce, endPoint);
+        this.#scram = new ScramClient(request.mechanisms, unpackKeys(credentials.keys), nonce, endPoint);
         this.#send(saslInitialResponse(this.#scram.mechanism, this.#scram.first()));
         return;
       }

@@ -1,7 +1,10 @@
 import { expect, test } from "vitest";
 import { ManualTime } from "../../test/support/manual-time.ts";
 import type { WallTime } from "../values/time.ts";
-import { CancelKeys, routerNumber } from "./cancel.ts";
+import { type CancelKey, CancelKeys, type MintedKey, routerNumber } from "./cancel.ts";
+
+/** As a client sends it. */
+const sent = ({ pid, secret }: MintedKey): CancelKey => ({ pid, secret: Buffer.from(secret, "latin1") });
 
 function keys(router = "r1"): { time: ManualTime; keys: CancelKeys } {
   const time = new ManualTime("2026-01-01T00:00:00.000Z" as WallTime);
@@ -12,10 +15,10 @@ test("a key finds its client, by whatever number, as long as the client is there
   const { keys: all } = keys();
   const [first, second] = [all.mint(1, 0), all.mint(2, 2)];
   expect([first.secret.length, second.secret.length]).toEqual([4, 32]);
-  expect(all.find(first, "10.0.0.1")).toEqual({ client: 1 });
-  expect(all.find(second, "10.0.0.1")).toEqual({ client: 2 });
+  expect(all.find(sent(first), "10.0.0.1")).toEqual({ client: 1 });
+  expect(all.find(sent(second), "10.0.0.1")).toEqual({ client: 2 });
   all.forget(first);
-  expect(all.find(first, "10.0.0.1")).toEqual({ nobody: true });
+  expect(all.find(sent(first), "10.0.0.1")).toEqual({ nobody: true });
 });
 
 test("the number is a positive one of 32 bits and names the router", () => {
@@ -29,7 +32,7 @@ test("the number is a positive one of 32 bits and names the router", () => {
 
 test("no other key finds anybody", () => {
   const { keys: all } = keys();
-  const key = all.mint(1, 0);
+  const key = sent(all.mint(1, 0));
   for (const wrong of [
     { ...key, secret: Buffer.from(key.secret.map((byte) => byte ^ 1)) },
     { ...key, secret: key.secret.subarray(0, 3) },
@@ -41,13 +44,13 @@ test("no other key finds anybody", () => {
 
 test("a key of another router leads to it", () => {
   const [one, other] = [keys("r1").keys, keys("r2").keys];
-  expect(one.find(other.mint(1, 0), "10.0.0.1")).toEqual({ router: routerNumber("r2") });
+  expect(one.find(sent(other.mint(1, 0)), "10.0.0.1")).toEqual({ router: routerNumber("r2") });
   expect(one.find({ pid: 0xffffffff, secret: Buffer.alloc(4) }, "10.0.0.1")).toEqual({ router: 4095 });
 });
 
 test("whoever asks too often is not listened to for a while; others are", () => {
   const { keys: all, time } = keys();
-  const key = all.mint(1, 0);
+  const key = sent(all.mint(1, 0));
   const answers = Array.from({ length: 150 }, () => all.find(key, "10.0.0.1"));
   expect(answers.filter((meant) => meant !== null)).toHaveLength(100);
   expect(all.find(key, "10.0.0.2")).toEqual({ client: 1 });

@@ -8,6 +8,12 @@ export interface CancelKey {
   readonly secret: Buffer;
 }
 
+/** A key as it is kept: a text of one character per byte, because a buffer this small takes many times its length. */
+export interface MintedKey {
+  readonly pid: number;
+  readonly secret: string;
+}
+
 const sessionBits = 20;
 const sessions = 1 << sessionBits;
 const routers = 1 << 11;
@@ -34,7 +40,7 @@ export type Meant = { readonly client: number } | { readonly router: number } | 
 export class CancelKeys {
   readonly #router: number;
   readonly #clock: Clock;
-  readonly #keys = new Map<number, { readonly secret: Buffer; readonly client: number }>();
+  readonly #keys = new Map<number, { readonly secret: string; readonly client: number }>();
   readonly #asked = new Map<string, { tokens: number; atMs: number }>();
   #random = Buffer.alloc(0);
   #next: number;
@@ -48,7 +54,7 @@ export class CancelKeys {
   }
 
   /** @param client the number of the client; @param minor the protocol version agreed with it */
-  mint(client: number, minor: number): CancelKey {
+  mint(client: number, minor: number): MintedKey {
     while (this.#keys.has(this.#next)) this.#next = (this.#next + 1) % sessions;
     const session = this.#next;
     this.#next = (this.#next + 1) % sessions;
@@ -57,16 +63,15 @@ export class CancelKeys {
     return { pid: this.#router * sessions + session, secret };
   }
 
-  /** Cut from a larger piece: ten thousand keys in memory of their own would take more for the memory than for the keys. */
-  #secret(length: number): Buffer {
+  #secret(length: number): string {
     if (this.#random.length < length) this.#random = randomBytes(randomPiece);
-    const secret = this.#random.subarray(0, length);
+    const secret = this.#random.toString("latin1", 0, length);
     this.#random = this.#random.subarray(length);
     return secret;
   }
 
   /** The client is gone. */
-  forget(key: CancelKey): void {
+  forget(key: Pick<MintedKey, "pid">): void {
     this.#keys.delete(key.pid % sessions);
   }
 
@@ -78,7 +83,9 @@ export class CancelKeys {
     const entry = this.#keys.get(request.pid % sessions);
     // The lengths are no secret; the bytes are compared in a time that does not tell how many of them fit.
     if (entry === undefined || entry.secret.length !== request.secret.length) return { nobody: true };
-    return timingSafeEqual(entry.secret, request.secret) ? { client: entry.client } : { nobody: true };
+    return timingSafeEqual(Buffer.from(entry.secret, "latin1"), request.secret)
+      ? { client: entry.client }
+      : { nobody: true };
   }
 
   /** A client that guesses keys, or floods the servers with requests, is not listened to. */

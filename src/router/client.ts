@@ -3,8 +3,8 @@ import type { WireSocket } from "./wire-socket.ts";
 
 /** How the router logs in to PostgreSQL on behalf of a client. Nothing in here is a plain password. */
 export type BackendCredentials =
-  /** Recovered from the client's proof; good on every node, because they hold the same verifier. */
-  | { readonly kind: "scram"; readonly clientKey: Buffer; readonly serverKey: Buffer }
+  /** Recovered from the client's proof, packed; good on every node, because they hold the same verifier. */
+  | { readonly kind: "scram"; readonly keys: string }
   /** The hash PostgreSQL stores for an md5 user (`md5` + 32 hex digits). */
   | { readonly kind: "md5"; readonly stored: string }
   /** The client was admitted without a password: PostgreSQL must let the router in by its own pg_hba.conf. */
@@ -28,8 +28,8 @@ export interface AdmittedClient {
   readonly address: string;
   readonly port: number;
   readonly credentials: BackendCredentials;
-  /** What the client is told as its key for cancel requests; 4 bytes in 3.0. */
-  readonly cancelKey: { readonly pid: number; readonly secret: Buffer };
+  /** What the client is told as its key for cancel requests; one character per byte, 4 in 3.0. */
+  readonly cancelKey: { readonly pid: number; readonly secret: string };
   /** Gives the client's place in the limits back; once, when its session has ended. */
   readonly release: () => void;
 }

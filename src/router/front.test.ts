@@ -205,7 +205,8 @@ describe("cancel requests", () => {
     const client = await bench.connect(made);
     client.send(startup("app"));
     await client.outcome();
-    const { pid, secret: key } = made.clients[0]!.cancelKey;
+    const { pid, secret: text } = made.clients[0]!.cancelKey;
+    const key = Buffer.from(text, "latin1");
     for (const wrong of [encodeCancel(pid, Buffer.alloc(4)), encodeCancel(pid + 1, key)]) {
       const request = await bench.connect(made);
       request.send(wrong);
@@ -224,7 +225,8 @@ describe("cancel requests", () => {
     const client = await bench.connect(owner);
     client.send(startup("app"));
     await client.outcome();
-    const { pid, secret: key } = owner.clients[0]!.cancelKey;
+    const { pid, secret: text } = owner.clients[0]!.cancelKey;
+    const key = Buffer.from(text, "latin1");
     const asked = await bench.front({ settings });
     asked.feed.known = [routerRecord("r2", { host: "127.0.0.1", listeners: owner.fronts.listeners })];
     const request = await bench.connect(asked);

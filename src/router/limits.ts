@@ -83,7 +83,8 @@ export class ClientLimits {
   }
 
   /** @throws {Refusal} 53300 with the numbers */
-  admit({ listener, user, database }: Counted): Release {
+  admit(counted: Counted): Release {
+    const { listener, user, database } = counted;
     const { clients, perUser, perDatabase } = this.#limits();
     const check = (count: number, limit: number | null, of: string): void => {
       if (limit !== null && count >= limit)
@@ -93,15 +94,20 @@ export class ClientLimits {
     check(this.#listeners.get(listener.name) ?? 0, listener.clients, ` for listener "${listener.name}"`);
     check(this.#users.get(user) ?? 0, perUser, ` for role "${user}"`);
     check(this.#databases.get(database) ?? 0, perDatabase, ` for database "${database}"`);
-    const { name } = listener;
-    const count = (by: number): void => {
-      this.#all += by;
-      add(this.#listeners, name, by);
-      add(this.#users, user, by);
-      add(this.#databases, database, by);
+    this.#count(counted, 1);
+    // One function and what it closes over for each client, no more: they are many.
+    let held = true;
+    return () => {
+      if (held) this.#count(counted, -1);
+      held = false;
     };
-    count(1);
-    return once(() => count(-1));
+  }
+
+  #count({ listener, user, database }: Counted, by: number): void {
+    this.#all += by;
+    add(this.#listeners, listener.name, by);
+    add(this.#users, user, by);
+    add(this.#databases, database, by);
   }
 }
 
@@ -155,10 +161,13 @@ export class NodePlaces {
   /** Takes a place without asking: what is carried is not turned away. */
   move(node: NodeName): Release {
     add(this.#taken, node, 1);
-    return once(() => {
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
       add(this.#taken, node, -1);
       this.#wake(node);
-    });
+    };
   }
 
   /** @returns the place that came free; null = none did in time */

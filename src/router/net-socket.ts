@@ -50,12 +50,23 @@ function onClose(this: Owned): void {
   this[owner]?.closed();
 }
 
+/** The other end of a connection; port 0 = a unix socket. */
+interface Peer {
+  readonly address: string;
+  readonly port: number;
+}
+
+function peerOf(socket: Socket): Peer {
+  return { address: plainAddress(socket.remoteAddress), port: socket.remotePort ?? 0 };
+}
+
 /** A socket of Node's behind the shape of the router. It can be made a TLS socket in place. */
 export class NetSocket implements WireSocket {
-  onBytes: (buffer: Buffer, length: number) => void = nothing;
-  onEnd: () => void = nothing;
-  onClose: (error: Error | null) => void = nothing;
-  onDrain: () => void = nothing;
+  user: unknown = null;
+  onBytes: WireSocket["onBytes"] = nothing;
+  onEnd: WireSocket["onEnd"] = nothing;
+  onClose: WireSocket["onClose"] = nothing;
+  onDrain: WireSocket["onDrain"] = nothing;
   encrypted = false;
   readonly remoteAddress: string;
   readonly remotePort: number;
@@ -70,11 +81,14 @@ export class NetSocket implements WireSocket {
   /** Called when a write has gone out that the kernel did not take at once; made when it is needed first. */
   #written: (() => void) | null = null;
 
-  /** @param readsOwnBuffer the socket calls `receive` itself; otherwise its data events are taken */
-  constructor(socket: Socket, readsOwnBuffer: boolean) {
+  /**
+   * @param readsOwnBuffer the socket calls `receive` itself; otherwise its data events are taken
+   * @param peer the other end; asking the socket makes it keep the answer, so that who knows it does without
+   */
+  constructor(socket: Socket, readsOwnBuffer: boolean, peer: Peer = peerOf(socket)) {
     this.#socket = socket;
-    this.remoteAddress = plainAddress(socket.remoteAddress);
-    this.remotePort = socket.remotePort ?? 0;
+    this.remoteAddress = peer.address;
+    this.remotePort = peer.port;
     this.#listen(socket, readsOwnBuffer);
   }
 
@@ -288,7 +302,8 @@ export function connectSocket(target: SocketTarget, signal: AbortSignal): Promis
       socket.removeListener("error", fail);
       socket.setNoDelay(true);
       socket.setKeepAlive(true, keepAliveMs);
-      resolve((holder.wire = new NetSocket(socket, true)));
+      const peer = "path" in target ? { address: "", port: 0 } : { address: target.host, port: target.port };
+      resolve((holder.wire = new NetSocket(socket, true, peer)));
     });
     if (signal.aborted) {
       abort();

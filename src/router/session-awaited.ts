@@ -12,24 +12,30 @@ export const awaited = {
   copyEnd: 7,
 } as const;
 
+/** Room to begin with; always a power of two. */
+const least = 8;
+const none: number[] = [];
+
 /** A client this far ahead of its server waits until it is answered. */
 const most = 1 << 20;
 
-/**
- * The order of what is awaited: PostgreSQL answers in order, or skips up to the next Sync after an error. One byte each, so
- * that pipelines of any depth cost little.
- */
+/** Who is told what the server has passed over: the code, and whether it was answered. */
+export interface Passing {
+  passed(code: number, answered: boolean): void;
+}
+
+/** The order of what is awaited: PostgreSQL answers in order, or skips up to the next Sync after an error. */
 export class Awaited {
   /** How many ReadyForQuery are still to come. */
   replies = 0;
-  /** What the server has passed over: called with the code and whether it was answered. */
-  readonly #passed: (code: number, answered: boolean) => void;
-  #ring = new Uint8Array(8);
+  readonly #owner: Passing;
+  /** Made when something is awaited first: most of many clients only sit there. */
+  #ring: number[] = none;
   #head = 0;
   #count = 0;
 
-  constructor(passed: (code: number, answered: boolean) => void) {
-    this.#passed = passed;
+  constructor(owner: Passing) {
+    this.#owner = owner;
   }
 
   get full(): boolean {
@@ -60,7 +66,7 @@ export class Awaited {
         this.replies -= 1;
         return;
       }
-      this.#passed(code, code === awaited.copyEnd);
+      this.#owner.passed(code, code === awaited.copyEnd);
     }
   }
 
@@ -107,7 +113,7 @@ export class Awaited {
       if (code <= awaited.sync) return;
       this.#shift();
       const hit = code === one || code === other;
-      this.#passed(code, hit || code === awaited.copyEnd);
+      this.#owner.passed(code, hit || code === awaited.copyEnd);
       if (hit) return;
     }
   }
@@ -124,7 +130,7 @@ export class Awaited {
   }
 
   #widen(): void {
-    const wider = new Uint8Array(this.#ring.length * 2);
+    const wider = new Array<number>(Math.max(least, this.#ring.length * 2)).fill(0);
     for (let index = 0; index < this.#count; index++) wider[index] = this.#at(index);
     this.#ring = wider;
     this.#head = 0;

@@ -1,7 +1,7 @@
 import { decodeBind, decodeClose } from "../pgwire/decode.ts";
 import { fromClient, fromServer, transactionState } from "../pgwire/message-types.ts";
 import { scanStatement, type StatementFacts } from "../pgwire/statement.ts";
-import { Awaited, awaited } from "./session-awaited.ts";
+import { Awaited, awaited, type Passing } from "./session-awaited.ts";
 import type { Hidden } from "./session-hidden.ts";
 import { BeginAlone } from "./session-begin.ts";
 import { does, Statements, worst } from "./session-statements.ts";
@@ -31,7 +31,7 @@ const nothingPrepared: ReadonlyMap<string, string> = new Map();
  * Follows the conversation of one client with its server, message by message, and knows at each point whether the session
  * could go on elsewhere, and what is in flight. It holds no sockets and forwards nothing.
  */
-export class Books {
+export class Books implements Passing {
   /** Of the last ReadyForQuery, one of `transactionState`. */
   status: number = transactionState.idle;
   /** Messages of the extended protocol were sent, and no Sync after them. */
@@ -50,7 +50,7 @@ export class Books {
   /** What the code of the database may do to the session unseen. */
   hidden: Hidden = { names: new Set(), words: null, stale: false };
   readonly statements = new Statements();
-  readonly awaited: Awaited;
+  readonly awaited = new Awaited(this);
   /** Statements prepared by SQL, by name: what they run; empty = the text could not be told apart. */
   sqlPrepared: ReadonlyMap<string, string> = nothingPrepared;
   #dirty = false;
@@ -69,12 +69,10 @@ export class Books {
   #portal = 0;
   readonly #begin = new BeginAlone();
 
-  constructor() {
-    this.awaited = new Awaited((code, answered) => {
-      this.#begin.other();
-      if (code === awaited.namedParse || code === awaited.statementClose) this.statements.settle(answered);
-      else if (code === awaited.unnamedParse && !answered) this.statements.dropUnnamed();
-    });
+  passed(code: number, answered: boolean): void {
+    this.#begin.other();
+    if (code === awaited.namedParse || code === awaited.statementClose) this.statements.settle(answered);
+    else if (code === awaited.unnamedParse && !answered) this.statements.dropUnnamed();
   }
 
   /** The session's own state may have changed since it was last looked at. */

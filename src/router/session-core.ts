@@ -41,7 +41,9 @@ export abstract class SessionCore implements TrafficOwner {
   protected readonly traffic: Traffic;
   protected readonly state: SessionState;
   protected readonly loss = new Loss();
-  protected readonly abort = new AbortController();
+  /** Ends what is waited for on behalf of the session; there only while something is: idle sessions are many. */
+  #abort: AbortController | null = null;
+  #waits = 0;
   protected phase: Phase = "login";
   /** ParameterStatus as the client knows it; null = it has not been let in yet. */
   protected known: ReadonlyMap<string, string> | null = null;
@@ -146,6 +148,19 @@ export abstract class SessionCore implements TrafficOwner {
     this.end(ended(`the ${side} broke the protocol: ${what}`));
   }
 
+  /** Does something that is given up when the session ends. */
+  protected async whileHere<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    const abort = (this.#abort ??= new AbortController());
+    if (this.phase === "ended") abort.abort();
+    this.#waits += 1;
+    try {
+      return await work(abort.signal);
+    } finally {
+      this.#waits -= 1;
+      if (this.#waits === 0) this.#abort = null;
+    }
+  }
+
   /** Reads the session's state from its server, while nothing else uses the connection. */
   protected async look(): Promise<void> {
     const backend = this.traffic.lend();
@@ -217,7 +232,8 @@ export abstract class SessionCore implements TrafficOwner {
     const started = this.context.clock.now();
     const { status } = this.loss;
     const state = this.known === null ? null : this.state.carried;
-    const result = await attach({ client: this.client, state, status }, this.context, this.abort.signal);
+    const wanted = { client: this.client, state, status };
+    const result = await this.whileHere((signal) => attach(wanted, this.context, signal));
     if (this.isIn("ended")) {
       if (result.kind !== "attached") return;
       result.backend.socket.destroy();
@@ -258,9 +274,10 @@ export abstract class SessionCore implements TrafficOwner {
 
   /** Reads what the code of the database may do to sessions, if that is not known. */
   protected async readCode(route: Route): Promise<void> {
-    const { client, context, abort } = this;
+    const { client, context } = this;
     if (client.replication) return;
-    const open = (): Promise<Backend> => openBackend(client, route, context, abort.signal);
+    const open = (): Promise<Backend> =>
+      this.whileHere((signal) => openBackend(client, route, context, signal));
     if (await context.hidden.refresh(client.database, open)) context.learned(client.database);
   }
 
@@ -281,7 +298,7 @@ export abstract class SessionCore implements TrafficOwner {
   protected end(last: Buffer | null): void {
     if (this.phase === "ended") return;
     this.phase = "ended";
-    this.abort.abort();
+    this.#abort?.abort();
     this.onEnded();
     const quiet = this.traffic.books.quiet && this.traffic.client.skip === 0;
     const backend = quiet && this.lent === null ? this.traffic.lend() : null;
@@ -313,7 +330,8 @@ export abstract class SessionCore implements TrafficOwner {
     this.traffic.block();
     if (route !== null && this.context.routes.stands(route)) {
       try {
-        const probe = await openBackend(this.client, route, this.context, this.abort.signal, probeMs);
+        const { client, context } = this;
+        const probe = await this.whileHere((signal) => openBackend(client, route, context, signal, probeMs));
         probe.socket.destroy();
         this.end(message);
         return;

@@ -6,7 +6,7 @@ import type { AdmittedClient } from "./client.ts";
 /** What a client is told when its login is complete: the server's parameters, and a key for cancel requests of our own. */
 export function greeting(client: AdmittedClient, backend: Backend): Buffer {
   const parameters = [...backend.parameters].map(([name, value]) => parameterStatus(name, value));
-  const key = backendKeyData(client.cancelKey.pid, client.cancelKey.secret);
+  const key = backendKeyData(client.cancelKey.pid, Buffer.from(client.cancelKey.secret, "latin1"));
   return Buffer.concat([authenticationOk(), ...parameters, key, readyForQuery(transactionState.idle)]);
 }
 

@@ -124,7 +124,8 @@ export class Session extends SessionCore {
     const move = new Move(route, this.context.timers);
     this.#move = move;
     try {
-      move.take(await openBackend(this.client, route, this.context, this.abort.signal));
+      const { client, context } = this;
+      move.take(await this.whileHere((signal) => openBackend(client, route, context, signal)));
     } catch {
       // It is reached after the promotion, then.
     }
@@ -222,7 +223,7 @@ export class Session extends SessionCore {
   async #answered(): Promise<void> {
     const { timers } = this.context;
     for (let left = cancelAnswerMs; left > 0 && !this.traffic.books.quiet; left -= lookMs)
-      await timers.sleep(lookMs, this.abort.signal);
+      await this.whileHere((signal) => timers.sleep(lookMs, signal));
   }
 
   /** The client asks for what it runs to be cancelled. @returns when the request is through */
@@ -243,7 +244,7 @@ export class Session extends SessionCore {
     // The statement has never been sent: it is answered here.
     this.#cancelNext = true;
     this.#cancelWaiting();
-    await this.context.timers.sleep(cancelWaitMs, this.abort.signal);
+    await this.whileHere((signal) => this.context.timers.sleep(cancelWaitMs, signal));
     this.#cancelWaiting();
     this.#cancelNext = false;
   }

@@ -4,14 +4,16 @@
  * Reads are stopped at first: who takes a socket over sets its handlers and resumes.
  */
 export interface WireSocket {
+  /** Whose handlers these are, for functions that many sockets share: they are called on the socket. */
+  user: unknown;
   /** Called with each piece read; `buffer` is reused afterwards, so what is kept must be copied. */
-  onBytes: (buffer: Buffer, length: number) => void;
+  onBytes: (this: WireSocket, buffer: Buffer, length: number) => void;
   /** The other side has ended its half (FIN). */
-  onEnd: () => void;
+  onEnd: (this: WireSocket) => void;
   /** Once, when the socket is gone; `error` = why, null after an orderly end. */
-  onClose: (error: Error | null) => void;
+  onClose: (this: WireSocket, error: Error | null) => void;
   /** After a write that the kernel did not take at once, whatever it returned: everything has gone out. */
-  onDrain: () => void;
+  onDrain: (this: WireSocket) => void;
   /**
    * Writes `length` bytes of `buffer` from `offset`; what the kernel does not take at once is copied, so the buffer may be
    * reused when this returns. @returns false = stop reading the other side until `onDrain`

@@ -160,7 +160,7 @@ function letIn(client: AdmittedClient): void {
   socket.onClose = () => client.release();
   const packet = Buffer.concat([
     authenticationOk(),
-    backendKeyData(cancelKey.pid, cancelKey.secret),
+    backendKeyData(cancelKey.pid, Buffer.from(cancelKey.secret, "latin1")),
     readyForQuery(transactionState.idle),
   ]);
   socket.write(packet, 0, packet.length);

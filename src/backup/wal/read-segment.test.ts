@@ -38,6 +38,22 @@ describe("a commit whose record runs over the end of a segment", () => {
     expect(readSegment(two, second).commits).toMatchObject({ count: 1, lowestXid: 102 });
   });
 
+  it("is taken as it is behind a segment of another branch", () => {
+    const other = new WalWriter(size, size, 7n);
+    other.write({ kind: "plain", bytes: 5_000 });
+    other.write({ kind: "switch" });
+    const two = { number: 2n, segmentBytes: size, systemIdentifier: system };
+    const { damage } = readSegment(two, second);
+    expect(readSegment(two, second, endOf(other.bytes()))).toMatchObject({ damage, commits: { count: 1 } });
+    const whole = new WalWriter(2 * size, size, 7n);
+    whole.write({ kind: "plain", bytes: size });
+    const third = whole.bytes(true).subarray(size);
+    const three = { number: 3n, segmentBytes: size, systemIdentifier: system };
+    expect(continuesRecord(third)).toBe(true);
+    const { damage: own } = readSegment(three, third);
+    expect(readSegment(three, third, endOf(second)).damage).toEqual(own);
+  });
+
   it("costs nothing else when the segment before it is damaged", () => {
     const damaged = Buffer.from(endOf(first));
     damaged.writeUInt8(damaged.readUInt8(damaged.length - 300_000) ^ 1, damaged.length - 300_000);

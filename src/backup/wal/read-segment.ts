@@ -57,8 +57,10 @@ export function readSegment(
   const own = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (before !== null && before.length % pageBytes === 0) {
     const content = read(lsnFromBytes(start - BigInt(before.length)), Buffer.from(before), own);
-    // What is wrong with the one before it says nothing of this one.
-    if (content.damage === null || content.damage.lsn >= start) return content;
+    if (content.damage === null) return content;
+    // What is wrong with the one before it, or that it is of another branch, says nothing of this one.
+    const alone = read(start, own);
+    return alone.damage !== null && content.damage.lsn >= alone.damage.lsn ? content : alone;
   }
   return read(start, own);
 }

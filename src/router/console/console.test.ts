@@ -78,7 +78,7 @@ function admit(socket: NetSocket): void {
       address: socket.remoteAddress,
       port: socket.remotePort,
       credentials: { kind: "none" },
-      cancelKey: { pid: 4711, secret: Buffer.from([1, 2, 3, 4]) },
+      cancelKey: { pid: 4711, secret: "\x01\x02\x03\x04" },
       release: () => (released += 1),
     });
   };

@@ -73,7 +73,7 @@ function finish({ socket }: AdmittedClient, timers: Timers, last?: Buffer): void
   const closed = socket.onClose;
   socket.onClose = (error) => {
     limit.cancel();
-    closed(error);
+    closed.call(socket, error);
   };
 }
 
@@ -112,7 +112,7 @@ class Dialogue {
     const login = [
       authenticationOk(),
       ...[...reportedParameters(this.#caller)].map(([name, value]) => parameterStatus(name, value)),
-      backendKeyData(cancelKey.pid, cancelKey.secret),
+      backendKeyData(cancelKey.pid, Buffer.from(cancelKey.secret, "latin1")),
       readyForQuery(transactionState.idle),
     ];
     void this.#work(async () => {
