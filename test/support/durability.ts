@@ -58,7 +58,7 @@ export async function recorded(
       if (record.length === 1 && members?.join(",") === wanted && entry?.required === required) return entry;
       throw new Error(JSON.stringify(record));
     },
-    { timeoutMs: 20_000, what: `commits wait for ${required} of ${wanted || "nobody"}`, everyMs: 20 },
+    { timeoutMs: 60_000, what: `commits wait for ${required} of ${wanted || "nobody"}`, everyMs: 20 },
   );
 }
 
