@@ -22,6 +22,8 @@ export interface ArchiveHost {
   streaming(node: string): Promise<void>;
   /** SIGKILL for the receiver alone; the server starts it again. */
   killReceiver(): Promise<void>;
+  /** Stops the receiver where it is, or lets it go on. */
+  freezeReceiver(frozen: boolean): void;
   /** SIGKILL for everything of it, at once. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -36,14 +38,21 @@ function yaml(document: Readonly<Record<string, unknown>>): string {
     .join("");
 }
 
+function signalReceiver(dir: string, name: NodeJS.Signals): void {
+  const found = processesUnder(dir).filter(({ command }) => command.includes("backup-receiver"));
+  if (found.length === 0) throw new Error("there is no receiver");
+  for (const { pid } of found) process.kill(pid, name);
+}
+
 /** Starts it; it is ended with the cluster's directory. */
 export async function startArchiveHost(
   cluster: TestCluster,
   store: StoreReader,
   name = "archive",
+  place = `host-${name}`,
 ): Promise<ArchiveHost> {
   const demo = await cluster.demo();
-  const dir = join(cluster.dir, `host-${name}`);
+  const dir = join(cluster.dir, place);
   mkdirSync(dir, { recursive: true });
   const port = await freePort();
   const config = join(dir, "backup.yml");
@@ -93,13 +102,10 @@ export async function startArchiveHost(
       );
     },
     killReceiver: async () => {
-      const found = processesUnder(dir).filter(({ command }) =>
-        command.some((word) => word === "backup-receiver"),
-      );
-      if (found.length === 0) throw new Error("there is no receiver");
-      for (const { pid } of found) process.kill(pid, "SIGKILL");
+      signalReceiver(dir, "SIGKILL");
       await Promise.resolve();
     },
+    freezeReceiver: (frozen) => signalReceiver(dir, frozen ? "SIGSTOP" : "SIGCONT"),
     kill: async () => {
       child?.kill("SIGKILL");
       await killProcessesUnder(dir);

@@ -26,7 +26,7 @@ import {
 } from "../../values/names.ts";
 import { elapsedMs, type WallTime } from "../../values/time.ts";
 import type { KeptMembership } from "./kept.ts";
-import { RecordWriter } from "./record-writer.ts";
+import { isRival, RecordWriter } from "./record-writer.ts";
 import { nextStep, type MemberStep, type ReceiverStanding } from "./step.ts";
 
 /** What a receiver is told when it starts. */
@@ -119,6 +119,7 @@ export class ReceiverMember {
   #again = false;
   #timer: Timer | null = null;
   #closed = false;
+  #published = false;
 
   constructor(options: ReceiverMemberOptions, ports: ReceiverMemberPorts, receiving: ReceivingEnd) {
     this.#options = options;
@@ -176,6 +177,14 @@ export class ReceiverMember {
   /** The cluster as its records say; null = not read yet. */
   get cluster(): ClusterState | null {
     return this.#mirror.state;
+  }
+
+  /** Where another receiver of this name works, with other WAL; null = nowhere that is known. It was first, and stays. */
+  get rival(): string | null {
+    const record = this.#mirror.state?.receivers.get(this.#options.name)?.value;
+    if (this.#published || record === undefined) return null;
+    const heardMs = this.#mirror.receiverHeardMs(record.name, this.#ports.clock.now());
+    return isRival(record, this.#ports.kept.incarnation, heardMs, this.settings().ttlMs) ? record.host : null;
   }
 
   /** The value of one key of the store as last seen, such as that of the secrets. */
@@ -253,6 +262,7 @@ export class ReceiverMember {
   async #work(): Promise<void> {
     const cluster = this.#mirror.state;
     if (cluster === null) return;
+    if (this.rival !== null) return;
     const lease = cluster.lease.value;
     this.#suspicion.observe(lease, this.#receiving.position()?.lsn ?? null);
     const step = this.#step(cluster);
@@ -269,7 +279,7 @@ export class ReceiverMember {
       case "stay":
         break;
     }
-    await this.#writer.publish(this.#record());
+    this.#published = (await this.#writer.publish(this.#record())) || this.#published;
   }
 
   #step(cluster: ClusterState): MemberStep {

@@ -12,6 +12,23 @@ import { elapsedMs, type Instant } from "../../values/time.ts";
 /** Positions alone are written this often: slots move with them. */
 const positionMs = 1000;
 
+/** A receiver of the same name that was not heard for so many heartbeats is gone. */
+const rivalBeats = 3;
+
+/**
+ * Whether the record that a receiver finds at its start is that of another one which lives. After a restart it is its own, unless its WAL
+ * was renewed just before; then it is silent.
+ * @param heardMs since it grew last, as far as it was watched
+ */
+export function isRival(
+  record: ReceiverRecord,
+  incarnation: string,
+  heardMs: number,
+  ttlMs: number,
+): boolean {
+  return record.incarnation !== incarnation && heardMs < rivalBeats * heartbeatMs(ttlMs);
+}
+
 export interface RecordWriterParts {
   readonly dcs: Dcs;
   readonly mirror: DcsMirror;

@@ -95,6 +95,16 @@ export class AgentsSource implements WalSource {
   problem(): FaultReport | null {
     if (this.#member.cluster === null)
       return new Fault("DCS_UNREACHABLE", "The DCS has not answered yet").report();
+    const { rival } = this.#member;
+    if (rival !== null)
+      return new Fault(
+        "NODE_NAME_IN_USE",
+        `Another WAL receiver of the cluster is called ${this.#parts.name} too`,
+        {
+          detail: `It runs on ${rival} and keeps other WAL; this one does nothing.`,
+          hint: "Give this backup server another name in its file. If the other one is to be replaced, stop it: this one goes on then.",
+        },
+      ).report();
     if (this.#member.target !== null) return null;
     return new Fault("NO_LEADER", "The cluster has no leader to stream from now").report();
   }
