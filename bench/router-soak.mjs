@@ -50,7 +50,7 @@ export async function measureSoak(session, { pgherd, server }) {
     const found = await rest(session, system, probe);
     told.push({ ...found, minute: (nowMs() - began) / 60_000 });
     say(
-      `soak ${told.at(-1).minute.toFixed(1)} min: ${counts.visits} visits, heap ${kb(found.heapUsed)} kB, outside ${kb(found.external)} kB, resident ${kb(found.rss)} kB, ${found.handles} handles, ${found.files} files`,
+      `soak ${told.at(-1).minute.toFixed(1)} min: ${counts.visits} visits, heap ${kb(found.heapUsed)} kB without code ${kb(found.data)} kB, outside ${kb(found.external)} kB, resident ${kb(found.rss)} kB, ${found.handles} handles, ${found.files} files`,
     );
   }
   const refused = [...counts.refused].map(([code, count]) => `${code}: ${count}`).join(", ");
@@ -136,7 +136,7 @@ function samplesOf(told) {
   const sample = (figure, unit, value) => ({ case: "soak", system: "pgherd session", figure, unit, value });
   return [
     sample("heap", "kB", of(last, "heapUsed") / 1000),
-    sample("heap growth", "x", of(last, "heapUsed") / of(second, "heapUsed")),
+    sample("heap growth", "x", of(last, "data") / of(second, "data")),
     sample("outside growth", "x", of(last, "external") / of(second, "external")),
     sample("resident growth", "x", of(last, "rss") / of(second, "rss")),
     sample("more handles", "", of(last, "handles") - of(second, "handles")),

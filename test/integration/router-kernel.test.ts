@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeHostCluster, type HostCluster } from "../support/host-cluster.ts";
-import { waitFor, type TestProcess } from "../support/process.ts";
+import { pause, processesUnder, signal, waitFor, type TestProcess } from "../support/process.ts";
 
 const listener = { target: "primary", path: "kernel", port: 5000, kernel: { sysctls: "set" } };
 const where = "select host(inet_server_addr()) || ' ' || pg_is_in_recovery()";
@@ -95,10 +95,11 @@ describe("a listener in the kernel, on a host between clients and servers", () =
   it("passes nothing new while the router is frozen or dead, and keeps what is connected", async () => {
     const { hosts, app } = cluster;
     const leader = await cluster.leader();
-    const held = hosts.start(app, psql(hosts.four(here), "select pg_sleep(20)", "select 'still here'"), {
+    const end = join(cluster.dir, "end");
+    const held = hosts.start(app, ["sh", "-c", talkUntil(end, hosts.four(here), "still here")], {
       env: cluster.login,
     });
-    await waitFor(() => sleeping("20"), { timeoutMs: 10_000, what: "the session runs" });
+    await waitFor(() => held.output().includes("before"), { timeoutMs: 20_000, what: "the session runs" });
     router.signal("SIGSTOP");
     await refused(app, hosts.four(here));
     await refused(here, "127.0.0.1");
@@ -108,8 +109,44 @@ describe("a listener in the kernel, on a host between clients and servers", () =
     await refused(app, hosts.four(here));
     await start();
     await answers(app, hosts.four(here), hosts.four(leader));
+    writeFileSync(end, "");
     expect(await held.ended).toMatchObject({ code: 0 });
     expect(held.output()).toContain("still here");
+  });
+
+  it("a new process takes its place: nobody is refused meanwhile, nobody is cut", async () => {
+    const { hosts, app } = cluster;
+    const leader = await cluster.leader();
+    await answers(app, hosts.four(here), hosts.four(leader));
+    const end = join(cluster.dir, "end-of-upgrade");
+    const held = hosts.start(app, ["sh", "-c", talkUntil(end, hosts.four(here), "still here")], {
+      env: cluster.login,
+    });
+    await waitFor(() => held.output().includes("before"), { timeoutMs: 20_000, what: "the session runs" });
+    const said = { ended: false };
+    router.signal("SIGUSR2");
+    void router.ended.then(() => (said.ended = true));
+    // From before the new process exists until after the old one, which has no clients of its own, has ended.
+    const until = performance.now() + 60_000;
+    while (!said.ended) {
+      expect(await ask(app, hosts.four(here))).toBe(`${hosts.four(leader)} false`);
+      expect(await ask(here, "127.0.0.1")).toBe(`${hosts.four(leader)} false`);
+      expect(performance.now(), router.output()).toBeLessThan(until);
+    }
+    expect(router.output()).toContain("router.handed_over");
+    writeFileSync(end, "");
+    expect(await held.ended).toMatchObject({ code: 0 });
+    expect(held.output()).toContain("still here");
+    // The rules live on longer than any of them would without somebody who renews it.
+    await pause(8_000);
+    expect(await ask(app, hosts.four(here))).toBe(`${hosts.four(leader)} false`);
+    const [next = 0] = processesUnder(join(cluster.dir, here))
+      .filter(({ command }) => command.includes("router") && command.includes("--config"))
+      .map(({ pid }) => pid);
+    signal(next, "SIGTERM");
+    await refused(app, hosts.four(here));
+    expect(await rules()).toBe("");
+    await start();
   });
 
   it("refuses to start without the capability, and says what is missing; or passes the bytes itself", async () => {
@@ -131,14 +168,14 @@ describe("a listener in the kernel, on a host between clients and servers", () =
     const local = hosts.start(here, psql("127.0.0.1", long), { env: cluster.login });
     // One that says something before and after; what only waits for an answer of a dead host is not told by anybody.
     const go = join(cluster.dir, "go");
-    const [program, ...args] = psql(hosts.four(here));
-    const script = `(echo "select 'before';"; while [ ! -e ${go} ]; do sleep 0.1; done; echo "select 'after';") | ${program} ${args.join(" ")}`;
-    const remote = hosts.start(app, ["sh", "-c", script], { env: cluster.login });
+    const remote = hosts.start(app, ["sh", "-c", talkUntil(go, hosts.four(here), "after")], {
+      env: cluster.login,
+    });
     await waitFor(() => remote.output().includes("before"), {
       timeoutMs: 20_000,
       what: "the remote session runs",
     });
-    await waitFor(() => sleeping("120"), { timeoutMs: 20_000, what: "the local session runs" });
+    await waitFor(() => sleeping(), { timeoutMs: 20_000, what: "the local session runs" });
     await hosts.cable(old, "out");
     const next = await cluster.leader();
     expect(next).not.toBe(old);
@@ -172,9 +209,15 @@ describe("a listener in the kernel, on a host between clients and servers", () =
     return [cluster.psql, "-XAtq", "-h", address, "-p", "5000", ...commands];
   }
 
-  async function sleeping(seconds: string): Promise<boolean> {
+  /** A client that says something, and something else once there is the file. */
+  function talkUntil(file: string, address: string, last: string): string {
+    const [program = "", ...args] = psql(address);
+    return `(echo "select 'before';"; while [ ! -e ${file} ]; do sleep 0.1; done; echo "select '${last}';") | ${program} ${args.join(" ")}`;
+  }
+
+  async function sleeping(): Promise<boolean> {
     const leader = await cluster.leader();
-    const text = `select count(*) from pg_stat_activity where query = 'select pg_sleep(${seconds})' and state = 'active'`;
+    const text = `select count(*) from pg_stat_activity where query = '${long}' and state = 'active'`;
     return (await cluster.sql(cluster.app, cluster.hosts.four(leader), 5432, text)) !== "0";
   }
 });
