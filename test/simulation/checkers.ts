@@ -51,6 +51,7 @@ export class Checkers implements Observer {
   lostUnprotected = 0;
   readonly #engine: Engine;
   readonly #nodes: () => readonly Postgres[];
+  readonly #archive: () => Postgres | null;
   readonly #store: SimStore;
   #acknowledged: Acknowledged[] = [];
   #unprotected: Acknowledged[] = [];
@@ -67,15 +68,29 @@ export class Checkers implements Observer {
   /** The last holder was chosen while the record said that nobody else need have the last commits. */
   #exposed = false;
   #renewedAt = 0;
+  readonly #writableListeners = new Set<() => void>();
   /** The last change of holder came before the lease had run out (F7). */
   #early = false;
 
-  constructor(engine: Engine, store: SimStore, nodes: () => readonly Postgres[], trace: Observer["trace"]) {
+  constructor(
+    engine: Engine,
+    store: SimStore,
+    nodes: () => readonly Postgres[],
+    archive: () => Postgres | null,
+    trace: Observer["trace"],
+  ) {
     this.#engine = engine;
     this.#store = store;
     this.#nodes = nodes;
+    this.#archive = archive;
     this.trace = trace;
     store.onCommit = (transaction) => this.#committed(transaction);
+  }
+
+  /** Calls back whenever a server takes writes from now on. @returns stops that */
+  onWritable(listener: () => void): () => void {
+    this.#writableListeners.add(listener);
+    return () => void this.#writableListeners.delete(listener);
   }
 
   report(invariant: Invariant, text: string): void {
@@ -173,18 +188,29 @@ export class Checkers implements Observer {
 
   /** Whether the member's data was destroyed, or put back to an earlier state, and nothing has run there since. */
   #isLost(member: string): boolean {
-    const node = this.#nodes().find((each) => this.memberOf(each) === member);
+    const node = this.#withMember(member);
     return node === undefined || node.data === null || node.putBack;
   }
 
   #has(member: string, commit: Commit): boolean {
-    const data = this.#nodes().find((each) => this.memberOf(each) === member)?.data;
+    const data = this.#withMember(member)?.data;
     return data?.holds(commit) === true && data.flushed > commit.index;
   }
 
-  /** A node with the incarnation of its data, as durability records name it. */
+  /** Where a member's WAL is; the backup server's receiver is one. */
+  #withMember(member: string): Postgres | undefined {
+    return this.#holders().find((each) => this.memberOf(each) === member);
+  }
+
+  #holders(): readonly Postgres[] {
+    const archive = this.#archive();
+    return archive === null ? this.#nodes() : [...this.#nodes(), archive];
+  }
+
+  /** A node, or a receiver, with the incarnation of its data, as durability records name it. */
   memberOf(postgres: Postgres): string {
-    const identity = postgres.host.files.get("node.json");
+    const { files } = postgres.host;
+    const identity = files.get("node.json") ?? files.get("member.json");
     if (identity === undefined) return postgres.host.name;
     const { incarnation } = JSON.parse(identity) as { incarnation: string };
     return `${postgres.host.name}/${incarnation.slice(0, 8)}`;
@@ -216,6 +242,7 @@ export class Checkers implements Observer {
     const other = this.#newest;
     if (other !== null && other.node !== node && other.timeline === timeline)
       this.report("I4", `${node} writes on timeline ${timeline}, as ${other.node} did`);
+    for (const listener of this.#writableListeners) listener();
     if (other === null || timeline >= other.timeline)
       this.#newest = { node, server, timeline, early: this.#early };
     // I1's exception: a host that was frozen in the midst of a promotion, and was replaced meanwhile, ends that promotion when it
@@ -291,8 +318,18 @@ export class Checkers implements Observer {
     const postgres = this.#nodes().find((each) => each.host.name === after.holder);
     if (before.state === "released" && this.#hasAllOf(before.holder, postgres?.data ?? null)) return; // F1
     const member = postgres === undefined ? after.holder : this.memberOf(postgres);
+    if (this.#isAsGoodAsArchive(postgres?.data ?? null)) return;
     if (!this.entries.some((entry) => entry.primary === member || entry.members.includes(member)))
       this.report("I3", `${member} took the lease and is in no recorded set: ${this.#describe()}`);
+  }
+
+  /** A recorded receiver never leads: who has all of its WAL may in its place (F3). */
+  #isAsGoodAsArchive(data: DataDirectory | null): boolean {
+    const archive = this.#archive();
+    if (archive?.data == null || data === null) return false;
+    const member = this.memberOf(archive);
+    if (!this.entries.some((entry) => entry.members.includes(member))) return false;
+    return data.commonWith(archive.data) >= archive.data.flushed;
   }
 
   /** S3: a record that protects covers what was acknowledged before it, too. */
@@ -302,7 +339,7 @@ export class Checkers implements Observer {
     if (last === null || entries.length >= this.entries.length) return;
     if (entries.some((entry) => entry.required === 0)) return;
     const newest = entries.at(-1)!;
-    const primary = this.#nodes().find((each) => this.memberOf(each) === newest.primary);
+    const primary = this.#withMember(newest.primary);
     if (primary?.data?.holds(last.commit) !== true) return; // lost before, and counted then
     // The primary of an older entry may be gone for good: its members alone must do.
     if (entries.some((entry) => this.#countOf(entry, last.commit) >= entry.required)) return;
@@ -323,16 +360,30 @@ export class Checkers implements Observer {
    * rewind, or one that waits for WAL to be consistent after it, cannot promise (F2).
    */
   canElect(): boolean {
-    const there = new Set(
-      this.#nodes()
-        .filter(({ host, data }) => host.up && data !== null && !data.halfRewound && isConsistent(data))
-        .map((each) => this.memberOf(each)),
+    const there = this.#holders().filter(
+      ({ host, data }) => host.up && data !== null && !data.halfRewound && isConsistent(data),
     );
-    return this.entries.every((entry) => {
-      const present = entry.members.filter((member) => there.has(member)).length;
-      return there.has(entry.primary) || present + entry.required > entry.members.length;
-    });
+    const members = new Set(there.map((each) => this.memberOf(each)));
+    const archive = this.#archive()?.data ?? null;
+    // A receiver cannot lead: somebody must be there who has all of its WAL, or can go on with it.
+    const mayLead = this.#nodes().some(
+      (node) => there.includes(node) && (archive === null || follows(node.data, archive)),
+    );
+    return (
+      mayLead &&
+      this.entries.every((entry) => {
+        const present = entry.members.filter((member) => members.has(member)).length;
+        return members.has(entry.primary) || present + entry.required > entry.members.length;
+      })
+    );
   }
+}
+
+/** Whether one of the two is a beginning of the other, and nothing between them is missing in the archive. */
+function follows(data: DataDirectory | null, archive: DataDirectory): boolean {
+  if (data === null) return false;
+  const common = data.commonWith(archive);
+  return common === archive.records.length || (common === data.records.length && common >= archive.oldest);
 }
 
 export function seconds(ms: number): string {

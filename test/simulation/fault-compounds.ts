@@ -1,4 +1,4 @@
-import { ask, boot, isolate, late, nothing, powerOff, type Fault, type Undo } from "./fault-tools.ts";
+import { ask, boot, isolate, late, nothing, powerOff, untilTrue, type Fault } from "./fault-tools.ts";
 import type { SimNode } from "./node.ts";
 import { storePlace } from "./store.ts";
 import type { World } from "./world.ts";
@@ -7,17 +7,6 @@ import type { World } from "./world.ts";
 const second = (detail: number): number => (detail * 997) % 1;
 const nextTo = (world: World, node: SimNode): SimNode =>
   world.nodes[(world.nodes.indexOf(node) + 1) % world.nodes.length]!;
-
-/** Asks every few milliseconds, until it answers true or the fault ends. */
-function untilTrue(world: World, everyMs: number, look: () => boolean): Undo {
-  let over = false;
-  const again = (): void => {
-    if (over || look()) return;
-    world.engine.after(everyMs, again);
-  };
-  again();
-  return () => (over = true);
-}
 
 /**
  * The data directory is put back to an earlier state: a snapshot of the volume. It is older than the last look of the agent,
@@ -108,7 +97,7 @@ export const compounds = {
       killed.push(victim);
     };
     kill(node);
-    const over = untilTrue(world, 3, () => {
+    const over = untilTrue(world, () => {
       const { writer } = checkers;
       if (writer === last) return killed.length > 2;
       last = writer;
@@ -125,7 +114,7 @@ export const compounds = {
   /** The first agent that reports for a new token is killed right after. */
   "killed after a promise": (world, _node, plan) => {
     const seen = new Map<SimNode, string | undefined>();
-    return untilTrue(world, 3, () =>
+    return untilTrue(world, () =>
       world.nodes.some((node) => {
         const record = world.store.values.get(`pgherd/nodes/${node.name}`);
         const before = seen.get(node);
@@ -144,7 +133,7 @@ export const compounds = {
     ask(node, ({ service }) => service.patchSettings({ ttl: "2s" }, { dryRun: false, version: null }));
     let undo = nothing;
     let ended = false;
-    const over = untilTrue(world, 2, () => {
+    const over = untilTrue(world, () => {
       if (world.store.values.get("config") === before) return false;
       world.engine.after(plan.detail * 1500, () => {
         if (!ended) undo = isolate(world, node, [storePlace], "to");

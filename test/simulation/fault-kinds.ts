@@ -1,4 +1,6 @@
+import { archiveFaults } from "./fault-archive.ts";
 import { compounds } from "./fault-compounds.ts";
+import { returns } from "./fault-returns.ts";
 import {
   ask,
   clientPlaces,
@@ -129,6 +131,8 @@ export const kinds = {
     return nothing;
   },
   ...compounds,
+  ...returns,
+  ...archiveFaults,
 } satisfies Record<string, Fault>;
 
 export type FaultKind = keyof typeof kinds;
@@ -177,4 +181,20 @@ export const odds: Readonly<Record<FaultKind, readonly [number, number, number]>
   pause: [0.5, 3000, 15_000],
   "stop agent": [1.5, 0, 0],
   "start by hand": [1, 0, 0],
+  "lost, then back for one": [3, 4000, 15_000],
+  "the next is lost before it tells": [2, 9000, 25_000],
+  "lost while it tells": [1.5, 2500, 8000],
+  "kill archive": [2, 0, 0],
+  "freeze archive": [3, 200, 25_000],
+  "archive loses store": [2, 300, 25_000],
+  "archive loses nodes": [2, 300, 25_000],
+  "archive loses leader": [2, 300, 25_000],
+  "archive loses power": [3, 1000, 15_000],
+  "archive loses disk": [1, 1000, 15_000],
+  "archive disk stalls": [1, 200, 15_000],
 };
+
+/** Kinds that came later: a life as it was drawn before knows none of them. */
+export const returnKinds = Object.keys(returns) as FaultKind[];
+/** Only where there is a backup server. */
+export const archiveKinds = Object.keys(archiveFaults) as FaultKind[];

@@ -6,13 +6,16 @@ import type { World } from "./world.ts";
 export type Undo = () => void;
 export const nothing: Undo = () => undefined;
 
+/** A host with what runs on it: a node, or the backup server. */
+export type Machine = Pick<SimNode, "name" | "recordKey" | "postgres" | "agent" | "start">;
+
 /** What a fault does to its target; the returned function ends it. */
 export type Fault = (world: World, node: SimNode, plan: FaultPlan) => Undo;
 
 /** Cuts a node off from places: both ways, or only what goes from it or to it. */
 export function isolate(
   world: World,
-  node: SimNode,
+  node: Machine,
   places: readonly string[],
   how: "both" | "from" | "to",
 ): Undo {
@@ -25,15 +28,15 @@ export function isolate(
     ]);
   for (const [from, to] of links) network.block(from, to);
   return () => {
-    for (const [from, to] of links) network.unblock(from, to);
+    for (const [from, to] of links.splice(0)) network.unblock(from, to);
   };
 }
 
 const directions = ["both", "both", "from", "to"] as const;
 /** Which way a partition goes, from a number in [0, 1). */
 export const way = (detail: number): "both" | "from" | "to" => directions[Math.floor(detail * 4)] ?? "both";
-/** The names of all nodes. */
-export const otherNodes = (world: World): string[] => world.nodes.map((node) => node.name);
+/** The names of all nodes and of the backup server. */
+export const otherNodes = (world: World): string[] => world.machines.map(({ name }) => name);
 /** Where the clients are. */
 export const clientPlaces = (world: World): string[] =>
   world.traits.clients.map((_client, index) => `c${index}`);
@@ -44,6 +47,28 @@ export function late(world: World, from: string, to: string, ms: number): Undo {
   return () => world.network.hold(from, to, 0);
 }
 
+/** Asks after each change of the store and each promotion, until it answers true or the fault ends. */
+export function untilTrue(world: World, look: () => boolean): Undo {
+  let over = false;
+  let asked = false;
+  const again = (): void => {
+    asked = false;
+    if (!over && look()) end();
+  };
+  const ask = (): void => {
+    if (over || asked) return;
+    asked = true;
+    world.engine.after(1, again);
+  };
+  const stops = [world.store.data.onChange(ask), world.checkers.onWritable(ask)];
+  const end = (): void => {
+    over = true;
+    for (const stop of stops) stop();
+  };
+  ask();
+  return end;
+}
+
 /** Stops a process for a while. */
 export function frozen(process: { freeze(): void; resume(): void } | null): Undo {
   process?.freeze();
@@ -51,7 +76,7 @@ export function frozen(process: { freeze(): void; resume(): void } | null): Undo
 }
 
 /** Turns a host off; it boots again when the fault ends, or without its data (`wipe`). */
-export function powerOff(world: World, node: SimNode, plan: FaultPlan, wipe: boolean): Undo {
+export function powerOff(world: World, node: Machine, plan: FaultPlan, wipe: boolean): Undo {
   const { postgres } = node;
   const { host } = postgres;
   if (!host.up) return nothing;
@@ -60,13 +85,14 @@ export function powerOff(world: World, node: SimNode, plan: FaultPlan, wipe: boo
   if (wipe) {
     postgres.data = null;
     postgres.retired = [];
-    if (plan.detail < 0.5) host.files.clear();
+    // A receiver keeps what it promised beside its WAL: both are lost together.
+    if (plan.detail < 0.5 || node === world.archive) host.files.clear();
   }
   return () => boot(world, node);
 }
 
 /** Turns a host on again, if it is off. */
-export function boot(world: World, node: SimNode): void {
+export function boot(world: World, node: Machine): void {
   const { host } = node.postgres;
   if (host.up) return;
   host.boot();

@@ -1,4 +1,4 @@
-import { kinds, odds, type FaultKind } from "./fault-kinds.ts";
+import { archiveKinds, kinds, odds, returnKinds, type FaultKind } from "./fault-kinds.ts";
 import { ask, nothing, type Undo } from "./fault-tools.ts";
 import type { SimNode } from "./node.ts";
 import { Rng } from "./rng.ts";
@@ -92,6 +92,24 @@ const scenarios: Readonly<Record<string, readonly FaultKind[]>> = {
     "bad links",
   ],
   settings: ["change settings", "kill receiver", "restart", "bad links"],
+  returns: ["lost, then back for one", "the next is lost before it tells", "bad links"],
+  records: ["lost while it tells", "kill receiver", "bad links"],
+  archive: [
+    ...archiveKinds,
+    "lost, then back for one",
+    "the next is lost before it tells",
+    "power loss",
+    "kill postgres",
+    "lost disk",
+    "cut off",
+    "partition from store",
+    "partition from nodes",
+    "two hosts at once",
+    "killed one after the other",
+    "split",
+    "kill agent",
+    "change settings",
+  ],
   moves: [
     "switchover",
     "restart",
@@ -108,11 +126,14 @@ export const scenarioNames = Object.keys(scenarios);
 
 export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
   const rng = new Rng(seed, "faults");
-  const names =
-    scenarios[traits.calm ? "calm" : (traits.scenario ?? "")] ?? (Object.keys(odds) as FaultKind[]);
+  const names = scenarios[traits.calm ? "calm" : (traits.scenario ?? "")] ?? everyKind(traits);
   // Each life has its own favourites: some faults come often, many not at all.
-  const weights = names.map((kind) => odds[kind][0] * (rng.chance(0.5) ? rng.magnitude(0.2, 5) : 0.02));
-  const count = (traits.scenario === null ? 3 : 10) + rng.below(traits.calm ? 12 : 22);
+  const few = traits.scenario === "returns" || traits.scenario === "records";
+  const weights = names.map(
+    (kind) => odds[kind][0] * (rng.chance(few ? 1 : 0.5) ? rng.magnitude(0.2, 5) : 0.02),
+  );
+  // Compounds that overlap spoil each other.
+  const count = (traits.scenario === null ? 3 : few ? 5 : 10) + rng.below(traits.calm ? 12 : few ? 6 : 22);
   const plans: FaultPlan[] = [];
   const length = traits.lengthMs - 40_000;
   // Some come in bursts: one right after the other is worse than both apart.
@@ -128,12 +149,21 @@ export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
     plans.push({
       at,
       kind,
-      target: rng.chance(0.6) ? "leader" : rng.chance(0.5) ? "standby" : rng.below(traits.nodes),
+      target: rng.chance(returnKinds.includes(kind) ? 1 : 0.6)
+        ? "leader"
+        : rng.chance(0.5)
+          ? "standby"
+          : rng.below(traits.nodes),
       ms: !traits.calm && limit > low && near > low && rng.chance(0.3) ? Math.min(near, limit) : ms,
       detail: rng.next(),
     });
   }
   return plans;
+}
+
+function everyKind({ earlier, archive }: WorldTraits): FaultKind[] {
+  const left = new Set([...(earlier ? returnKinds : []), ...(archive === null ? archiveKinds : [])]);
+  return (Object.keys(odds) as FaultKind[]).filter((kind) => !left.has(kind));
 }
 
 function weighted(rng: Rng, names: readonly FaultKind[], weights: readonly number[]): FaultKind {
@@ -195,7 +225,7 @@ export class Faults {
   /** Ends whatever is still going on. */
   healAll(): void {
     for (const undo of [...this.#open]) undo();
-    for (const { postgres } of this.#world.nodes) postgres.host.disk.heal();
+    for (const { postgres } of this.#world.machines) postgres.host.disk.heal();
     this.#world.store.setAvailable(true);
     this.#resumeCluster();
   }

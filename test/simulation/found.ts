@@ -8,10 +8,13 @@ export interface Finding {
 /** For each planted bug (plants.mjs) the seed that found it, lived in that plant's own scenario. */
 export const plantsFound: Readonly<Record<string, Finding>> = {
   "any-standby-counts": { seed: 9, invariant: "I2" },
-  "checkpointer-not-awaited": { seed: 47, invariant: "I2" },
-  "clients-after-crash": { seed: 2, invariant: "I2" },
-  "diverged-followed": { seed: 2, invariant: "I5" },
-  "early-observer": { seed: 5, invariant: "I1" },
+  "archive-acks-early": { seed: 1, invariant: "I2" },
+  "archive-streams-on": { seed: 67, invariant: "I2" },
+  "archive-wal-left": { seed: 1, invariant: "I2" },
+  "checkpointer-not-awaited": { seed: 51, invariant: "I2" },
+  "clients-after-crash": { seed: 4, invariant: "I2" },
+  "diverged-followed": { seed: 9, invariant: "I5" },
+  "early-observer": { seed: 12, invariant: "I1" },
   "early-unprotected": { seed: 35, invariant: "I1" },
   "late-release": { seed: 8, invariant: "I1" },
   "least-advanced": { seed: 13, invariant: "I2" },
@@ -20,20 +23,23 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "no-barrier": { seed: 1, invariant: "I2" },
   "no-compare-and-swap": { seed: 1, invariant: "I1" },
   "no-guard": { seed: 3, invariant: "I1" },
+  "old-token-followed": { seed: 12, invariant: "I2" },
   "one-instead-of-two": { seed: 2, invariant: "I2" },
   "one-promise-too-few": { seed: 94, invariant: "I2" },
   "postgres-first": { seed: 1, invariant: "I2" },
   "postmaster-only": { seed: 173, invariant: "I1" },
+  "promise-forgotten": { seed: 56, invariant: "I2" },
   "promise-strands": { seed: 24, invariant: "I5" },
   "received-trusted": { seed: 189, invariant: "I2" },
+  "receiver-returns": { seed: 10, invariant: "I1" },
   "record-replaced": { seed: 13, invariant: "I2" },
-  "rewind-unsaved": { seed: 3, invariant: "I6" },
+  "rewind-unsaved": { seed: 4, invariant: "I6" },
   "suspend-ignored": { seed: 76, invariant: "I1" },
+  "timeline-ignored": { seed: 7, invariant: "I2" },
   "unprotected-unrecorded": { seed: 1, invariant: "I2" },
-  "wiped-member-counts": { seed: 4, invariant: "I2" },
 };
 
-/** Seeds, by scenario (null = all faults), in which the program itself once failed. */
+/** Seeds, by scenario (null = all faults), in which the program itself once failed; drawn as lives were then (WorldTraits.earlier). */
 export const bugsFound: readonly { readonly seed: number; readonly scenario: string | null }[] = [
   { seed: 2027, scenario: null },
   { seed: 28, scenario: "changes" },

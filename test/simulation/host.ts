@@ -4,7 +4,7 @@ import type { Timer, Timers } from "../../src/system/timers.ts";
 import { Fault } from "../../src/values/fault.ts";
 import type { NodeName } from "../../src/values/names.ts";
 import type { Instant, WallTime } from "../../src/values/time.ts";
-import { SimProcess, type Engine } from "./engine.ts";
+import { SimProcess, type Engine, type SimEvent } from "./engine.ts";
 import type { Rng } from "./rng.ts";
 
 /** How one host differs from the next. */
@@ -80,10 +80,11 @@ export class Host {
   timers(process: SimProcess): Timers {
     const after = (ms: number, run: () => void): Timer => {
       let cancelled = false;
+      let event: SimEvent | null = null;
       const due = this.#now() + Math.max(1, Math.trunc(ms));
       const arm = (): void => {
         const trueMs = (due - this.#now()) / this.traits.clockRate;
-        process.after(trueMs + this.rng.next() * this.traits.jitterMs, () => {
+        event = process.after(trueMs + this.rng.next() * this.traits.jitterMs, () => {
           if (cancelled) return;
           // A suspended machine's clock stood still.
           if (this.#now() < due - 0.5) arm();
@@ -91,7 +92,12 @@ export class Host {
         });
       };
       arm();
-      return { cancel: () => (cancelled = true) };
+      return {
+        cancel: () => {
+          cancelled = true; // it may have come, and wait for a frozen process
+          if (event !== null) event.run = null;
+        },
+      };
     };
     return {
       after,

@@ -1,10 +1,14 @@
 import { assembleAgent, type Daemon } from "../../src/agent/assemble.ts";
 import type { NodeConfig } from "../../src/config/node-config.ts";
 import type { Tags } from "../../src/cluster/records.ts";
-import type { Peers, Pulse } from "../../src/agent/peers.ts";
+import { keys } from "../../src/dcs/layout.ts";
+import type { SimArchive } from "./archive/archive.ts";
+import { simulatedArchivePort } from "./archive/files.ts";
+import { plainTags } from "../support/agent-pictures.ts";
 import { GuardKeeper, stopMs } from "./guard.ts";
 import type { SimProcess } from "./engine.ts";
 import type { Postgres } from "./postgres/postgres.ts";
+import { simulatedPeers } from "./peers.ts";
 import { simulatedInstance } from "./postgres/instance.ts";
 import { randomPort } from "./rng.ts";
 import type { SimStore } from "./store.ts";
@@ -19,6 +23,7 @@ export class SimNode {
   readonly #store: SimStore;
   readonly #config: NodeConfig;
   readonly #find: (name: string) => SimNode | undefined;
+  readonly #findArchive: (name: string) => SimArchive | undefined;
   agent: SimProcess | null = null;
   daemon: Daemon | null = null;
   #restarts = 0;
@@ -28,16 +33,21 @@ export class SimNode {
     store: SimStore,
     config: NodeConfig,
     find: (name: string) => SimNode | undefined,
+    findArchive: (name: string) => SimArchive | undefined,
   ) {
     this.postgres = postgres;
     this.#store = store;
     this.#config = config;
     this.#find = find;
+    this.#findArchive = findArchive;
     this.guards = new GuardKeeper(postgres);
   }
 
   get name(): NodeConfig["node"] {
     return this.#config.node;
+  }
+  get recordKey(): string {
+    return keys.node(this.name);
   }
 
   /** Starts the agent; it is started again after each death while the host is up. */
@@ -62,7 +72,8 @@ export class SimNode {
       guard: this.guards.port(process),
       stopMs: () => stopMs,
       files: host.stateFiles(process),
-      peers: this.#peers(process),
+      peers: simulatedPeers({ host, network: net.network, process, find: this.#find }),
+      archive: simulatedArchivePort({ host, network: net.network, process }, this.#findArchive),
       onRound: () => undefined,
       reloadConfig: () => Promise.resolve(this.#config),
       clock: host.clock,
@@ -84,68 +95,10 @@ export class SimNode {
       },
     );
   }
-
-  /** How this agent reaches the other agents and their PostgreSQL. */
-  #peers(process: SimProcess): Peers {
-    const { host, net } = this.postgres;
-    const ask = <T>(
-      node: string,
-      limitMs: number,
-      silent: T,
-      answer: (there: SimNode) => [SimProcess, T] | null,
-    ): Promise<T> =>
-      new Promise((resolve) => {
-        const limit = host.timers(process).after(limitMs, () => resolve(silent));
-        const there = this.#find(node);
-        if (there === undefined) return;
-        net.network.send(host.name, node, () => {
-          const found = answer(there);
-          found?.[0].deliver(() =>
-            net.network.send(node, host.name, () =>
-              process.deliver(() => {
-                limit.cancel();
-                resolve(found[1]);
-              }),
-            ),
-          );
-        });
-      });
-    return {
-      pulse: (node, limitMs) =>
-        ask<Pulse | null>(node.name, limitMs, null, ({ agent, daemon }) =>
-          agent === null || daemon === null ? null : [agent, { node: node.name, postgres: true }],
-        ),
-      grant: (node, grant, limitMs) =>
-        new Promise((resolve) => {
-          const limit = host.timers(process).after(limitMs, () => resolve("no answer"));
-          net.network.send(host.name, node.name, () => {
-            const there = this.#find(node.name);
-            const { agent, daemon } = there ?? { agent: null, daemon: null };
-            if (agent === null || daemon === null) return;
-            const reply = (refusal: string | null): void =>
-              net.network.send(node.name, host.name, () =>
-                process.deliver(() => {
-                  limit.cancel();
-                  resolve(refusal);
-                }),
-              );
-            agent.deliver(() => {
-              daemon.service.grant(grant).then(
-                () => reply(null),
-                (thrown: unknown) => reply(String(thrown)),
-              );
-            });
-          });
-        }),
-      answersPostgres: (node, limitMs) =>
-        ask(node.name, limitMs, false, ({ postgres: { server } }) =>
-          server === null ? null : [server.process, true],
-        ),
-    };
-  }
 }
 
-function describe(fields: Readonly<Record<string, unknown>> | undefined): string {
+/** What is logged beside an event, for a trace. */
+export function describe(fields: Readonly<Record<string, unknown>> | undefined): string {
   return Object.entries(fields ?? {})
     .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value, bigints)}`)
     .join(" ");
@@ -170,17 +123,7 @@ export function nodeConfig(
     stateDir: "/state",
     binDir: null,
     location: null,
-    tags: {
-      nofailover: false,
-      noloadbalance: false,
-      clonefrom: false,
-      nosync: false,
-      replicatefrom: null,
-      failoverPriority: 1,
-      weight: 100,
-      free: {},
-      ...tags,
-    },
+    tags: { ...plainTags, ...tags },
     dcs: { kind: "etcd", endpoints: [], tls: null, username: null, passwordFile: null },
     postgresql: {
       port: postgresPort,

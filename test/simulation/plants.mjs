@@ -1,6 +1,7 @@
 // Planted bugs: each replaces one piece of the program, or of the model where the program's adapter would have it, while it is
 // loaded. The checkers must find every one of them. `old` must be there exactly once.
 
+import { archivePlants } from "./plants-archive.mjs";
 import { durabilityPlants } from "./plants-durability.mjs";
 
 const agent = (file) => `src/agent/${file}.ts`;
@@ -93,6 +94,7 @@ export const plants = {
     ],
   },
   ...durabilityPlants,
+  ...archivePlants,
   "candidate-outside": {
     scenario: "changes",
     what: "a node outside the recorded sets may be elected (I3)",
@@ -116,8 +118,8 @@ export const plants = {
     ],
   },
   "record-not-compared": {
-    scenario: "promises",
-    what: "a lease is taken without comparing the record that the promises were made under (F4)",
+    scenario: "records",
+    what: "an early takeover compares the lease's token and state alone, not the record that was promised under (F4, F7)",
     patches: [
       {
         file: agent("act-leadership"),
@@ -129,10 +131,27 @@ export const plants = {
         old: "ballot.recordVersion === recordVersion",
         new: "ballot.recordVersion <= recordVersion",
       },
+      // Every change of the record is a renewal too: who compares the very renewal has compared the record.
+      {
+        file: agent("act-leadership"),
+        old: "const won = await keeper.take(",
+        new: 'const early = currentStanding(context).kind === "lost";\n  let won = await keeper.take(',
+      },
+      {
+        file: agent("act-leadership"),
+        old: 'context.log("info", "lease.take", { won,',
+        new: `const now = won || !early ? before.lease : (await mirror.refresh(timeoutMs)).lease;
+  if (now !== before.lease && now.value?.token === lease?.token && now.value?.state === lease?.state)
+    won = await keeper.take({ ...record, renewal: now.value.renewal + 1 }, now, {
+      checks: [],
+      writes: entry === null ? [] : durabilityWrites([...recorded, entry]),
+    });
+  context.log("info", "lease.take", { won,`,
+      },
     ],
   },
   "timeline-ignored": {
-    scenario: "crashes",
+    scenario: "returns",
     what: "positions are compared without their timelines (F3)",
     patches: [
       {
@@ -143,12 +162,12 @@ export const plants = {
     ],
   },
   "promise-forgotten": {
-    scenario: "promises",
+    scenario: "returns",
     what: "a promise does not outlive the agent (F2)",
     patches: [{ file: agent("membership"), old: "await files.write(promiseFile, String(token));", new: "" }],
   },
   "old-token-followed": {
-    scenario: "promises",
+    scenario: "returns",
     what: "who has promised a token still follows the holder of a lower one (F9)",
     patches: [
       { file: agent("observe"), old: "promised: context.membership.promised,", new: "promised: null," },
@@ -156,6 +175,11 @@ export const plants = {
         file: agent("lineage"),
         old: "if (membership.promised !== null && membership.promised > token) return null;",
         new: "void membership;",
+      },
+      {
+        file: agent("observe"),
+        old: "return promised !== null && token !== undefined && promised > token;",
+        new: "return promised !== null && token !== undefined && promised > token + 99;",
       },
     ],
   },
@@ -171,7 +195,7 @@ export const plants = {
     ],
   },
   "receiver-returns": {
-    scenario: "promises",
+    scenario: "returns",
     what: "the password stays when a receiver is ended, so that one comes back (F2)",
     patches: [
       {

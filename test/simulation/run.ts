@@ -7,12 +7,14 @@ export interface SeedOptions {
   /** Only these of the faults drawn, by number. */
   readonly faults?: readonly number[];
   readonly endMs?: number;
+  /** As lives were drawn before (WorldTraits.earlier). */
+  readonly earlier?: boolean;
   readonly trace?: ((line: string) => void) | null;
 }
 
 /** Lives the life that a seed determines. */
 export function runSeed(seed: number, options: SeedOptions = {}): Promise<Life> {
-  const traits = drawTraits(seed, options.scenario ?? null);
+  const traits = drawTraits(seed, options.scenario ?? null, options.earlier);
   const drawn = drawFaults(seed, traits);
   const faults = options.faults === undefined ? drawn : options.faults.map((index) => drawn[index]!);
   const { endMs, trace = null } = options;

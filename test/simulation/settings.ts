@@ -9,7 +9,11 @@ import { Rng } from "./rng.ts";
 export interface WorldTraits {
   /** Which sort of faults; null = all. */
   readonly scenario: string | null;
+  /** Drawn as lives were before there were backup servers and faults of returning: so that a seed found then stays what it was. */
+  readonly earlier: boolean;
   readonly nodes: number;
+  /** The host of a backup server whose WAL receiver may count; null = there is none. */
+  readonly archive: HostTraits | null;
   readonly ttlMs: number;
   /** suspect_after, as the life begins. */
   readonly suspectMs: number;
@@ -28,22 +32,37 @@ export interface WorldTraits {
   readonly clients: readonly ClientTraits[];
 }
 
+/** Scenarios of narrow windows: members that promise early, over a lease that leaves them the time. */
+const windows: readonly string[] = ["returns", "records", "archive"];
+
 /** Clocks differ by less than the drift the protocol allows for: 1 % between any two. */
 const rateError = 0.0045;
 
-export function drawTraits(seed: number, scenario: string | null): WorldTraits {
+export function drawTraits(seed: number, scenario: string | null, earlier = false): WorldTraits {
   const rng = new Rng(seed, "traits");
   const calm = scenario === "calm" || (scenario === null && rng.chance(0.1));
-  const nodes = rng.pick(scenario === null ? [2, 3, 3, 3, 3, 5] : [2, 3, 3, 3]);
-  const ttlMs = calm ? 5000 : Math.round(rng.pick([2000, 3000, 5000, 5000, rng.magnitude(2000, 10_000)]));
+  const narrow = windows.includes(scenario ?? "");
+  const later = !earlier && (scenario === null || narrow);
+  const archive = earlier ? null : drawArchive(seed, scenario);
+  const few = archive !== null ? [2, 2, 2, 3] : narrow ? [3] : [2, 3, 3, 3];
+  const nodes = rng.pick(scenario === null ? [2, 3, 3, 3, 3, 5] : few);
+  const ttls = [2000, 3000, 5000, 5000, rng.magnitude(2000, 10_000)];
+  const patient = [4000, 5000, 5000, 7000, ttls.at(-1)!];
+  const ttlMs = calm ? 5000 : Math.round(rng.pick(narrow ? patient : ttls));
   const baseMs = rng.magnitude(0.1, 8);
   const tags = drawTags(rng, nodes);
   // How many may count, whoever leads: what asks for more would stop writes, as it should.
   const counting = nodes - tags.filter(({ nosync }) => nosync === true).length;
-  const settings = drawSettings(rng, { ttlMs, counting, calm, promises: scenario === "promises" });
+  const promises = scenario === "promises" || narrow;
+  const settings = {
+    ...drawSettings(rng, { ttlMs, counting, calm, promises }),
+    ...(archive !== null && drawOrder(seed, nodes)),
+  };
   return {
     scenario,
+    earlier,
     nodes,
+    archive,
     ttlMs,
     suspectMs:
       Number.parseInt(String(settings["suspect_after"]), 10) *
@@ -54,12 +73,8 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
     storeLostAnswers: calm || rng.chance(0.6) ? 0 : rng.magnitude(0.001, 0.05),
     lengthMs: rng.between(120_000, scenario === null ? 300_000 : 150_000),
     settings,
-    changes: drawChanges(nodes, counting),
-    hosts: Array.from({ length: nodes }, () => ({
-      clockRate: 1 + rng.between(-rateError, rateError),
-      fsyncMs: rng.magnitude(0.3, 8),
-      jitterMs: rng.magnitude(0.5, 15),
-    })),
+    changes: drawChanges(nodes, counting, archive !== null),
+    hosts: Array.from({ length: nodes }, () => drawHost(rng)),
     postgres: {
       recoveryMs: [30, rng.magnitude(100, 4000)],
       promotionMs: [10, rng.magnitude(30, 800)],
@@ -69,9 +84,36 @@ export function drawTraits(seed: number, scenario: string | null): WorldTraits {
       keptBytes: rng.magnitude(1 << 16, 1 << 24),
       copyRate: rng.magnitude(2000, 40_000),
       checkpointEveryMs: rng.between(15_000, 60_000),
+      busyReplayMs: later ? drawBusyReplay(seed) : 0,
     },
     clients: Array.from({ length: 1 + rng.below(4) }, (_, index) => drawClient(rng, index)),
   };
+}
+
+function drawHost(rng: Rng): HostTraits {
+  return {
+    clockRate: 1 + rng.between(-rateError, rateError),
+    fsyncMs: rng.magnitude(0.3, 8),
+    jitterMs: rng.magnitude(0.5, 15),
+  };
+}
+
+/** A receiver is a reserve for standbys unless an order names it. */
+function drawOrder(seed: number, nodes: number): Readonly<Record<string, unknown>> {
+  const names = Array.from({ length: nodes }, (_, index) => `n${index + 1}`);
+  return new Rng(seed, "order").chance(0.5) ? { sync_order: ["b1", ...names] } : {};
+}
+
+function drawBusyReplay(seed: number): number {
+  const rng = new Rng(seed, "busy replay");
+  return rng.chance(0.5) ? 0 : rng.magnitude(100, 5000);
+}
+
+/** From numbers of its own, so that nothing else of a life is another one with it. */
+function drawArchive(seed: number, scenario: string | null): HostTraits | null {
+  const rng = new Rng(seed, "archive");
+  const odds = scenario === "archive" ? 1 : scenario === null || scenario === "returns" ? 0.35 : 0;
+  return rng.chance(odds) ? drawHost(rng) : null;
 }
 
 /** Now and then one node never counts, and copies are taken from another standby than the leader. */
@@ -112,7 +154,7 @@ function drawSettings(
   };
 }
 
-function drawChanges(nodes: number, counting: number): Readonly<Record<string, unknown>>[] {
+function drawChanges(nodes: number, counting: number, archive: boolean): Readonly<Record<string, unknown>>[] {
   return [
     { durability: "degrade" },
     { durability: "strict" },
@@ -124,6 +166,7 @@ function drawChanges(nodes: number, counting: number): Readonly<Record<string, u
       : []),
     { suspect_after: "0s" },
     { suspect_after: "1s" },
+    ...(archive ? [{ sync_order: ["b1", "n2", "n1"] }, { sync_order: [] }, { sync_standbys: 1 }] : []),
   ];
 }
 

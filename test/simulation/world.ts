@@ -1,9 +1,11 @@
 import type { NodeName } from "../../src/values/names.ts";
+import { SimArchive } from "./archive/archive.ts";
 import { Checkers, seconds, type Violation } from "./checkers.ts";
 import { Client, type ClientCounts } from "./client.ts";
 import { Engine } from "./engine.ts";
 import { Faults, type FaultPlan } from "./faults.ts";
-import { Host } from "./host.ts";
+import type { Machine } from "./fault-tools.ts";
+import { Host, type HostTraits } from "./host.ts";
 import { Network } from "./network.ts";
 import { nodeConfig, SimNode } from "./node.ts";
 import type { ClusterNet } from "./postgres/cluster-net.ts";
@@ -64,6 +66,8 @@ export class World {
   readonly store: SimStore;
   readonly checkers: Checkers;
   readonly nodes: SimNode[] = [];
+  /** The backup server, whose WAL receiver is a member; null = there is none. */
+  readonly archive: SimArchive | null;
   readonly traits: WorldTraits;
   readonly counts: ClientCounts = { commits: 0, acknowledged: 0, lastAcknowledged: 0 };
   readonly #options: LifeOptions;
@@ -80,6 +84,7 @@ export class World {
       this.engine,
       this.store,
       () => this.nodes.map((node) => node.postgres),
+      () => this.archive?.postgres ?? null,
       (who, text) => this.trace(who, text),
     );
     const { engine, network, rng, checkers } = this;
@@ -91,14 +96,20 @@ export class World {
       observer: checkers,
       at: (host) => this.nodes.find((node) => node.name === host)?.postgres,
     };
+    const find = (other: string): SimNode | undefined => this.nodes.find((node) => node.name === other);
+    const hostOf = (name: NodeName, host: HostTraits): Host =>
+      new Host(engine, new Rng(seed, `host ${name}`), name, host);
+    this.archive =
+      traits.archive === null
+        ? null
+        : new SimArchive(new Postgres(hostOf("b1" as NodeName, traits.archive), net, 5432), this.store, find);
+    const findArchive = (other: string): SimArchive | undefined =>
+      this.archive?.name === other ? this.archive : undefined;
     for (let index = 0; index < traits.nodes; index += 1) {
       const name = `n${index + 1}` as NodeName;
-      const host = new Host(engine, new Rng(seed, `host ${name}`), name, traits.hosts[index]!);
-      const postgres = new Postgres(host, net, 5432);
-      const find = (other: string): SimNode | undefined => this.nodes.find((node) => node.name === other);
-      this.nodes.push(
-        new SimNode(postgres, this.store, nodeConfig(name, traits.settings, traits.tags[index]), find),
-      );
+      const postgres = new Postgres(hostOf(name, traits.hosts[index]!), net, 5432);
+      const config = nodeConfig(name, traits.settings, traits.tags[index]);
+      this.nodes.push(new SimNode(postgres, this.store, config, find, findArchive));
     }
     const servers = this.nodes.map((node) => node.postgres);
     traits.clients.forEach((client, index) => {
@@ -107,13 +118,18 @@ export class World {
     });
   }
 
+  /** Every host with what runs on it. */
+  get machines(): readonly Machine[] {
+    return this.archive === null ? this.nodes : [...this.nodes, this.archive];
+  }
+
   trace(who: string, text: () => string): void {
     this.#options.trace?.(`${(this.engine.now / 1000).toFixed(3).padStart(9)}  ${who.padEnd(8)} ${text()}`);
   }
 
   async run(): Promise<void> {
     const { traits, faults, endMs } = this.#options;
-    for (const node of this.nodes) this.engine.after(this.rng.between(0, 1500), () => node.start());
+    for (const machine of this.machines) this.engine.after(this.rng.between(0, 1500), () => machine.start());
     const apart = await this.#untilWhole(formationMs);
     if (this.#ended()) return;
     if (apart !== null) this.checkers.report("I5", `${formationMs / 1000} s after the start ${apart}`);
@@ -198,6 +214,12 @@ export class World {
       const sender = [...(primary.postgres.server?.senders ?? [])].find((each) => each.standby === name);
       if (sender === undefined || sender.diverged) return `${name} does not stream from ${primary.name}`;
     }
+    const received = this.archive?.stream?.sender;
+    if (
+      this.archive !== null &&
+      (received == null || primary.postgres.server?.senders.has(received) !== true)
+    )
+      return `${this.archive.name} does not stream from ${primary.name}`;
     return null;
   }
 }

@@ -19,11 +19,18 @@ export interface PostgresTraits {
   readonly reloadMs: readonly [number, number];
   /** The share of those that take more than ordinarily. */
   readonly lateReloads: number;
+  /** How long replay may keep the startup process from reading a changed upstream; 0 = not at all. */
+  readonly busyReplayMs: number;
   /** Bytes of WAL kept for standbys without a slot. */
   readonly keptBytes: number;
   /** Bytes a copy brings per millisecond. */
   readonly copyRate: number;
   readonly checkpointEveryMs: number;
+}
+
+/** Recovery reads its configuration between two records only: how late it is this time. */
+export function busyMs({ rng, traits }: Pick<ClusterNet, "rng" | "traits">): number {
+  return traits.busyReplayMs > 0 && rng.chance(0.5) ? rng.magnitude(1, traits.busyReplayMs) : 0;
 }
 
 /** What the model tells the checkers. */

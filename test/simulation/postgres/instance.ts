@@ -14,13 +14,14 @@ import { Fault } from "../../../src/values/fault.ts";
 import type { Lsn } from "../../../src/values/lsn.ts";
 import type { SystemIdentifier, Timeline } from "../../../src/values/names.ts";
 import type { SimProcess } from "../engine.ts";
+import { placeFile } from "../archive/files.ts";
 import { Calls, statementMs } from "./calls.ts";
 import { clone, reserveSlot, rewind } from "./copying.ts";
 import { factsOf } from "./facts.ts";
 import type { Postgres } from "./postgres.ts";
 import { applySynchronous, prepareSynchronous } from "./apply-synchronous.ts";
 import type { Server } from "./server.ts";
-import { DataDirectory, firstByte, toLsn, toTimeline } from "./wal.ts";
+import { DataDirectory, firstByte, segmentBytes, toLsn, toTimeline } from "./wal.ts";
 
 /** How long a look may take when the server does not answer. */
 const inspectMs = 1000;
@@ -194,9 +195,20 @@ export function simulatedInstance(postgres: Postgres, process: SimProcess): Post
       });
     },
 
-    // No backup server lives in these worlds: nobody asks for it.
-    takeWal: () => Promise.reject(new Fault("BACKUP_WAL_UNKNOWN", "There is no archive here")),
-    walSegmentBytes: () => Promise.resolve(1 << 24),
+    takeWal: async (files) => {
+      for await (const file of files) {
+        await calls.write();
+        placeFile(data(), file);
+      }
+      return calls.sql(statementMs, (server, done) => {
+        if (server.role === "primary") return; // no standby any more
+        const { data: reached } = server;
+        reached.flushed = reached.records.length;
+        server.replay(reached.end);
+        done({ timeline: toTimeline(reached.timeline), lsn: toLsn(reached.end) });
+      });
+    },
+    walSegmentBytes: () => Promise.resolve(segmentBytes),
 
     promote: async (timeline: Timeline, settings, timeoutMs, permitted: Permission = () => true) => {
       const role = await calls.sql<string>(statementMs, (server, done) => done(server.role));

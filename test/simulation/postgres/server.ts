@@ -2,6 +2,7 @@ import type { NodeName } from "../../../src/values/names.ts";
 import type { Upstream } from "../../../src/postgres/instance.ts";
 import type { SimEvent, SimProcess } from "../engine.ts";
 import { Backend, type SynchronousCommit } from "./backend.ts";
+import { busyMs } from "./cluster-net.ts";
 import type { Postgres, StartMode } from "./postgres.ts";
 import { SyncRep, loadNames } from "./sync-rep.ts";
 import { WalReceiver, type WalSender } from "./streaming.ts";
@@ -150,7 +151,7 @@ export class Server {
       this.#retry = null;
       if (this.replayed === 0) return;
       // Between two streams the startup process reads what is in pg_wal.
-      this.#replay(this.data.end);
+      this.replay(this.data.end);
       this.#ask();
     });
   }
@@ -160,11 +161,12 @@ export class Server {
     this.received = Math.max(this.received ?? 0, position);
     for (const sender of this.senders) sender.send();
     const { replayMs } = this.postgres.net.traits;
-    if (replayMs === 0) this.#replay(position);
-    else this.process.after(replayMs, () => this.#replay(position));
+    if (replayMs === 0) this.replay(position);
+    else this.process.after(replayMs, () => this.replay(position));
   }
 
-  #replay(position: number): void {
+  /** The startup process reads pg_wal up to there. */
+  replay(position: number): void {
     const { data } = this;
     if (this.role !== "standby") return;
     const count = Math.min(data.countUntil(position), data.records.length);
@@ -234,7 +236,7 @@ export class Server {
       this.admission = data.configuration.settings.admission;
       this.shownNames = data.configuration.settings.synchronousStandbyNames;
     });
-    this.process.after(this.#reloadMs(), () => {
+    this.process.after(this.#reloadMs() + busyMs(this.postgres.net), () => {
       const { upstream } = data.configuration;
       const same = JSON.stringify(upstream) === JSON.stringify(this.#upstream);
       this.#upstream = upstream;

@@ -1,13 +1,29 @@
 import type { Upstream } from "../../../src/postgres/instance.ts";
+import type { SimProcess } from "../engine.ts";
 import type { Channel } from "../network.ts";
 import type { Server } from "./server.ts";
 import type { SyncNames } from "./sync-names.ts";
 import { loadNames } from "./sync-rep.ts";
-import { segmentBytes, type WalRecord } from "./wal.ts";
+import { segmentBytes, type DataDirectory, type WalRecord } from "./wal.ts";
 
 /** wal_sender_timeout and wal_receiver_timeout. */
 const timeoutMs = 10_000;
 const keepaliveMs = timeoutMs / 4;
+
+/** Who receives a stream: a standby's WAL receiver, or a backup server's. */
+export interface Downstream {
+  readonly node: string;
+  readonly process: SimProcess;
+  readonly data: DataDirectory;
+  /** WAL came: records from this place on. */
+  take(from: number, records: readonly WalRecord[]): void;
+  /** To a diverged standby: it says that it has flushed what it was sent. */
+  pretend(position: number): void;
+  /** The upstream asks for a sign of life. */
+  asked(): void;
+  /** The stream was ended. */
+  close(): void;
+}
 
 /** The upstream's end of a stream. */
 export class WalSender {
@@ -28,14 +44,14 @@ export class WalSender {
   /** The standby's WAL is not a beginning of ours, and nobody has noticed: it says yes to everything (S5). */
   readonly diverged: boolean;
   readonly #channel: Channel;
-  readonly #receiver: WalReceiver;
+  readonly #receiver: Downstream;
   #heardAt: number;
   #open = true;
 
-  constructor(server: Server, receiver: WalReceiver, upstream: Upstream, sent: number, diverged: boolean) {
+  constructor(server: Server, receiver: Downstream, upstream: Upstream, sent: number, diverged: boolean) {
     this.server = server;
     this.applicationName = upstream.applicationName;
-    this.standby = receiver.server.node;
+    this.standby = receiver.node;
     this.slot = upstream.slot;
     this.sent = sent;
     this.diverged = diverged;
@@ -53,7 +69,7 @@ export class WalSender {
     const { data } = this.server;
     if (!this.#open) return;
     if (this.diverged) {
-      if (this.#receiver.server.data.timeline !== data.timeline) return;
+      if (this.#receiver.data.timeline !== data.timeline) return;
       this.#channel.send(() =>
         this.#receiver.process.deliver(() => this.#receiver.pretend(data.endOf(data.flushed))),
       );
@@ -114,7 +130,7 @@ export class WalSender {
 }
 
 /** The standby's end of a stream. */
-export class WalReceiver {
+export class WalReceiver implements Downstream {
   readonly server: Server;
   readonly upstream: Upstream;
   status: "connecting" | "streaming" = "connecting";
@@ -134,6 +150,12 @@ export class WalReceiver {
 
   get process(): Server["process"] {
     return this.server.process;
+  }
+  get node(): string {
+    return this.server.node;
+  }
+  get data(): DataDirectory {
+    return this.server.data;
   }
   get open(): boolean {
     return this.#open;
