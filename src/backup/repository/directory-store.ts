@@ -29,7 +29,11 @@ export class DirectoryStore implements ObjectStore {
     const path = this.#path(key);
     return this.#run(key, async () => {
       how.signal?.throwIfAborted();
-      if (how.ifAbsent === true && (await exists(path))) return "exists";
+      if (how.ifAbsent === true && (await exists(path))) {
+        // Whoever stored it may not have come to that: what counts as stored is deleted elsewhere.
+        await flushDirectory(dirname(path)).catch(unlessAbsent);
+        return "exists";
+      }
       await this.#directory(join(this.#root, scratch));
       const aside = join(this.#root, scratch, randomUUID());
       try {
@@ -133,6 +137,7 @@ export class DirectoryStore implements ObjectStore {
         const code = codeOf(error);
         if (code === "EEXIST") {
           await unlink(aside);
+          await flushDirectory(dirname(path)).catch(unlessAbsent);
           return "exists";
         }
         this.#known.delete(dirname(path));
@@ -155,6 +160,8 @@ export class DirectoryStore implements ObjectStore {
         await mkdir(path, { mode: 0o700, recursive: true });
         await flushDirectory(dirname(path));
       } else if (codeOf(error) !== "EEXIST") throw error;
+      // Whoever made it may have been killed, or be about to flush its name.
+      else if (path !== this.#root) await flushDirectory(dirname(path)).catch(unlessAbsent);
     }
     if (this.#known.size > 10_000) this.#known.clear();
     this.#known.add(path);
