@@ -45,7 +45,7 @@ export class AgentsSources implements BaseSources {
     const { user, password } = (await ownCredentials(connection)) ?? this.#credentials("replication");
     const { tls } = connection;
     return connectReplication(
-      { host, port, user, password, applicationName, tls, connectMs },
+      { host, port, user, password, applicationName, tls, connectMs, bulk: true },
       this.#ports,
       signal,
     );

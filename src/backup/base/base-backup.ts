@@ -15,6 +15,7 @@ import type { ReplicationConnection } from "../replication/connection.ts";
 import type { Repository, SnapshotWriter } from "../repository/repository.ts";
 import { closeAbandoned, markMaker, unmarkMaker } from "./abandoned.ts";
 import { copyBase, type CopyResult } from "./copy.ts";
+import { findDamage, noDamage } from "./damage.ts";
 import type { BackupSummary, BaseJobOptions, JobProgress } from "./job-protocol.ts";
 import { Pace } from "./pace.ts";
 import { Progress } from "./progress.ts";
@@ -268,7 +269,6 @@ class BaseRun {
         writer,
         label: `pgherd ${record.id}`,
         checkpoint: this.#options.checkpoint,
-        checksums: record.checksums,
         pace,
         progress: new Progress(clock, onProgress, () => pace.heldBackBy),
         timers,
@@ -290,13 +290,20 @@ class BaseRun {
     writer: SnapshotWriter,
     copied: CopyResult,
   ): Promise<{ record: BackupRecord; corruptPages: number }> {
-    const { repository, clock, log, onProgress, sources } = this.#parts;
+    const { repository, clock, log, onProgress, sources, signal } = this.#parts;
     const record = this.#record;
     if (record === null) throw new Fault("INTERNAL", "A backup without a record");
-    new Progress(clock, onProgress).begin("storing the index", null);
-    await repository.write(this.#catalogue.keysOf(record.id).manifest, copied.manifest);
+    const progress = new Progress(clock, onProgress);
+    progress.begin("storing the index", null);
+    const keys = this.#catalogue.keysOf(record.id);
+    await repository.write(keys.manifest, copied.manifest);
     const summary = await writer.finish();
-    const { startLsn, timeline, tablespaces, stopLsn, stopTimeline, corruptPages, corruptExamples } = copied;
+    const { startLsn, timeline, tablespaces, stopLsn, stopTimeline, damage } = copied;
+    if (damage !== null) progress.begin("looking for the damaged pages", null);
+    const { corruptPages, corruptExamples } =
+      damage === null
+        ? noDamage
+        : await findDamage(await repository.openSnapshot(keys.content), damage, signal);
     const done = await this.#put({
       ...record,
       state: "waiting",

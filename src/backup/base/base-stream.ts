@@ -34,6 +34,8 @@ export type BaseEvent =
 const where = "BASE_BACKUP";
 /** First bytes within the one COPY of servers from 15 on. */
 const part = { archive: 0x6e, manifest: 0x6d, data: 0x64, progress: 0x70 } as const;
+/** Longer than any piece that is not data: a number and a path. */
+const mostShort = 65_536;
 /** From this version on everything comes in one COPY. */
 const singleCopySince = 150_000;
 
@@ -49,6 +51,10 @@ export class BaseStreamReader {
   /** COPYs begun so far: before 15 their number tells what they carry. */
   #copies = 0;
   #into: "archive" | "manifest" | null = null;
+  /** The message that is coming is data. */
+  #streams = false;
+  /** What came so far of one that is not. */
+  #short: Buffer = Buffer.alloc(0);
 
   /** @param serverVersion such as 150018 */
   constructor(serverVersion: number) {
@@ -59,7 +65,7 @@ export class BaseStreamReader {
   take(event: ReplicationEvent): BaseEvent | null {
     switch (event.kind) {
       case "data":
-        return this.#copyData(event.data);
+        return this.piece(event.data, true, true);
       case "result":
         return this.#result(event.rows);
       case "copy-begin":
@@ -95,11 +101,23 @@ export class BaseStreamReader {
     return archive === undefined ? { kind: "manifest" } : { kind: "archive", archive };
   }
 
-  #copyData(body: Buffer): BaseEvent | null {
-    if (!this.#single) return this.#data(body);
+  /** A part of one message's data. null = nothing that matters. @throws {MalformedMessage} */
+  piece(bytes: Buffer, begins: boolean, ends: boolean): BaseEvent | null {
+    if (!this.#single) return this.#data(bytes);
+    if (begins && bytes[0] === part.data) {
+      this.#streams = true;
+      return bytes.length === 1 ? null : this.#data(bytes.subarray(1));
+    }
+    if (this.#streams && !begins) return this.#data(bytes);
+    this.#streams = false;
+    // All others are short: they are put together first.
+    this.#short = begins ? Buffer.from(bytes) : Buffer.concat([this.#short, bytes]);
+    if (this.#short.length > mostShort) throw new MalformedMessage(where, "a piece that is too long");
+    return ends ? this.#announced(this.#short) : null;
+  }
+
+  #announced(body: Buffer): BaseEvent | null {
     switch (body[0] ?? 0) {
-      case part.data:
-        return this.#data(body.subarray(1));
       case part.progress:
         return null;
       case part.archive:

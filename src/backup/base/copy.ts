@@ -9,10 +9,10 @@ import { refusalCode } from "../replication/refusal.ts";
 import type { SnapshotWriter } from "../repository/repository.ts";
 import { baseCommand } from "./base-command.ts";
 import { BaseStreamReader, type BaseArchive, type BaseEvent } from "./base-stream.ts";
+import type { DamageNotice } from "./damage.ts";
 import { ManifestCheck } from "./manifest-check.ts";
 import { ManifestReader, type WalRange } from "./manifest.ts";
 import type { Pace } from "./pace.ts";
-import { PageCheck } from "./page-check.ts";
 import type { Progress } from "./progress.ts";
 import { TarReader, type TarEvent } from "./tar-reader.ts";
 
@@ -21,8 +21,6 @@ export interface CopyParts {
   readonly writer: SnapshotWriter;
   readonly label: string;
   readonly checkpoint: "fast" | "spread";
-  /** Whether the cluster has page checksums. */
-  readonly checksums: boolean;
   readonly pace: Pace;
   readonly progress: Progress;
   readonly timers: Timers;
@@ -43,8 +41,8 @@ export interface CopyResult extends CopyStart {
   /** PostgreSQL's own, as it was sent. */
   readonly manifest: Buffer;
   readonly walRanges: readonly WalRange[];
-  readonly corruptPages: number;
-  readonly corruptExamples: readonly string[];
+  /** null = the server met no damaged page. */
+  readonly damage: DamageNotice | null;
 }
 
 /** A checkpoint that is spread takes as long as `checkpoint_timeout` lets it. */
@@ -55,7 +53,6 @@ const stallMs = 5 * 60_000;
 const dataCorrupted = "XX001";
 /** Manifests of this size list a million files. */
 const largestManifest = 256 * 1024 * 1024;
-const corruptNamed = 10;
 const mostNotices = 1000;
 
 /**
@@ -75,6 +72,14 @@ export async function copyBase(parts: CopyParts): Promise<CopyResult> {
       idleMs: checkpointMs,
       signal: stall.signal,
       onNotice: (said: { readonly message: string }) => copy.notice(said.message),
+      onData: (bytes: Buffer, begins: boolean, ends: boolean) => {
+        stall.heard();
+        const base = reader.piece(bytes, begins, ends);
+        const taking = base === null ? null : copy.take(base);
+        if (taking === null) return null;
+        stall.stop();
+        return taking.then(() => stall.start());
+      },
     };
     for await (const event of connection.run(command, options)) {
       const base = reader.take(event);
@@ -124,7 +129,6 @@ class BaseCopy {
   #archive: BaseArchive | null = null;
   #archives: readonly BaseArchive[] = [];
   #start: CopyStart | null = null;
-  #pages: PageCheck | null = null;
   #end: { readonly stopLsn: Lsn; readonly stopTimeline: Timeline } | null = null;
 
   constructor(parts: CopyParts) {
@@ -139,32 +143,31 @@ class BaseCopy {
     if (this.#notices.length < mostNotices) this.#notices.push(message);
   }
 
-  async take(event: BaseEvent): Promise<void> {
+  /** @returns null = it was taken at once */
+  take(event: BaseEvent): Promise<void> | null {
     switch (event.kind) {
       case "started":
-        await this.#begin(event);
-        return;
+        return this.#begin(event);
       case "archive":
         this.#endArchive();
         this.#archive = event.archive;
         this.#tar = new TarReader();
-        return;
+        return null;
       case "data":
-        await this.#data(event.bytes);
-        return;
+        return this.#data(event.bytes);
       case "manifest":
         this.#endArchive();
-        return;
+        return null;
       case "manifest-data":
         this.#manifestBytes += event.bytes.length;
         if (this.#manifestBytes > largestManifest)
           throw new Fault("BACKUP_STREAM_INVALID", "The server's backup manifest is too large");
-        this.#manifestText.push(event.bytes);
+        this.#manifestText.push(Buffer.from(event.bytes));
         this.#manifest.push(event.bytes);
-        return;
+        return null;
       case "copied":
         this.#end = event;
-        return;
+        return null;
     }
   }
 
@@ -184,14 +187,13 @@ class BaseCopy {
       stopTimeline,
       manifest: Buffer.concat(this.#manifestText),
       walRanges,
-      ...this.#corrupt(corrupt),
+      damage: corrupt ? { startLsn: this.#start.startLsn, notices: this.#notices } : null,
     };
   }
 
   async #begin(event: Extract<BaseEvent, { kind: "started" }>): Promise<void> {
     const { startLsn, timeline, archives } = event;
     this.#archives = archives;
-    this.#pages = this.#parts.checksums ? new PageCheck(startLsn) : null;
     const tablespaces = archives
       .filter(({ oid }) => oid !== 0)
       .map(({ oid, location, estimatedBytes }) => ({ oid, location, bytes: estimatedBytes ?? 0 }));
@@ -201,36 +203,46 @@ class BaseCopy {
     this.#parts.progress.begin("copying", total === 0 ? null : total);
   }
 
-  async #data(bytes: Buffer): Promise<void> {
-    for (const event of this.#tar.push(bytes)) await this.#member(event);
-    this.#parts.progress.add(bytes.length);
-    const wait = this.#parts.pace.take(bytes.length);
-    if (wait !== null) await wait;
+  #data(bytes: Buffer): Promise<void> | null {
+    const events = this.#tar.push(bytes);
+    for (let next = events.next(); next.done !== true; next = events.next()) {
+      const wait = this.#member(next.value);
+      if (wait !== null) return this.#dataLater(wait, events, bytes.length);
+    }
+    return this.#count(bytes.length);
   }
 
-  async #member(event: TarEvent): Promise<void> {
+  async #dataLater(wait: Promise<void>, events: Iterator<TarEvent, void>, bytes: number): Promise<void> {
+    await wait;
+    for (let next = events.next(); next.done !== true; next = events.next()) await this.#member(next.value);
+    await this.#count(bytes);
+  }
+
+  #count(bytes: number): Promise<void> | null {
+    this.#parts.progress.add(bytes);
+    return this.#parts.pace.take(bytes);
+  }
+
+  #member(event: TarEvent): Promise<void> | null {
     const { writer } = this.#parts;
     switch (event.kind) {
       case "data":
-        this.#pages?.write(event.bytes);
-        await writer.write(event.bytes);
-        return;
+        return writer.write(event.bytes);
       case "end":
-        this.#check.stored(await writer.endFile());
-        return;
+        return writer.endFile().then((file) => this.#check.stored(file));
       case "member": {
         const { member } = event;
         const oid = this.#archive?.oid ?? 0;
         const path = oid === 0 ? member.path : `pg_tblspc/${oid}/${member.path}`;
         // The tablespace's own directory is what the link leads to.
-        if (member.path === ".") return;
+        if (member.path === ".") return null;
         if (member.kind === "link") writer.addEntry({ kind: "link", path, target: member.target });
         else if (member.kind === "directory") writer.addEntry({ kind: "directory", path, mode: member.mode });
         else {
           this.#sizes.set(oid, (this.#sizes.get(oid) ?? 0) + member.bytes);
-          this.#pages?.begin(path);
-          await writer.beginFile({ path, mode: member.mode, modifiedAt: member.modifiedAt });
+          return writer.beginFile({ path, mode: member.mode, modifiedAt: member.modifiedAt });
         }
+        return null;
       }
     }
   }
@@ -239,26 +251,9 @@ class BaseCopy {
     if (this.#archive !== null) this.#tar.finish();
     this.#archive = null;
   }
-
-  /** The server's word counts; where it is, our own look at the pages says. Its words may be in any language, paths are not. */
-  #corrupt(said: boolean): Pick<CopyResult, "corruptPages" | "corruptExamples"> {
-    if (!said) return { corruptPages: 0, corruptExamples: [] };
-    const suspects = this.#pages?.suspects ?? [];
-    const named = suspects.filter(({ path }) => this.#notices.some((text) => text.includes(path)));
-    const found = named.length > 0 ? named : suspects;
-    return {
-      corruptPages: Math.max(
-        1,
-        found.reduce((sum, { count }) => sum + count, 0),
-      ),
-      corruptExamples: found
-        .flatMap(({ path, blocks }) => blocks.map((block) => `${path} block ${block}`))
-        .slice(0, corruptNamed),
-    };
-  }
 }
 
-/** A signal that aborts with its parent, or when nothing has come for a while. */
+/** A signal that aborts with its parent, or when nothing has come for a while. It looks from time to time: data comes far too often. */
 class Watch {
   readonly #timers: Timers;
   readonly #parent: AbortSignal;
@@ -266,6 +261,9 @@ class Watch {
   readonly #controller = new AbortController();
   readonly #follow = (): void => this.#controller.abort();
   #timer: Timer | null = null;
+  #isTheirs = false;
+  /** Looks since something came. */
+  #quiet = 0;
   fired = false;
 
   constructor(timers: Timers, parent: AbortSignal, ms: number) {
@@ -274,6 +272,7 @@ class Watch {
     this.#ms = ms;
     if (parent.aborted) this.#follow();
     else parent.addEventListener("abort", this.#follow, { once: true });
+    this.#look();
   }
 
   get signal(): AbortSignal {
@@ -282,20 +281,35 @@ class Watch {
 
   /** It is the server's turn. */
   start(): void {
-    this.#timer = this.#timers.after(this.#ms, () => {
-      this.fired = true;
-      this.#controller.abort();
-    });
+    this.#isTheirs = true;
+    this.#quiet = 0;
+  }
+
+  heard(): void {
+    this.#quiet = 0;
   }
 
   /** It is ours. */
   stop(): void {
-    this.#timer?.cancel();
-    this.#timer = null;
+    this.#isTheirs = false;
   }
 
   close(): void {
-    this.stop();
+    this.#timer?.cancel();
     this.#parent.removeEventListener("abort", this.#follow);
   }
+
+  #look(): void {
+    this.#timer = this.#timers.after(this.#ms / looks, () => {
+      this.#quiet += 1;
+      if (!this.#isTheirs || this.#quiet < looks) {
+        this.#look();
+        return;
+      }
+      this.fired = true;
+      this.#controller.abort();
+    });
+  }
 }
+
+const looks = 10;

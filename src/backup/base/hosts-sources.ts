@@ -51,7 +51,7 @@ export class HostsSources implements BaseSources {
     const { connection } = this.#settings;
     const credentials = await this.#credentials();
     const who = { ...credentials, applicationName, tls: connection.tls };
-    return connectReplication({ host, port, ...who, connectMs }, this.#ports, signal);
+    return connectReplication({ host, port, ...who, connectMs, bulk: true }, this.#ports, signal);
   }
 
   /** Nobody tells. */

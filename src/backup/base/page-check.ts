@@ -18,8 +18,8 @@ interface Suspect {
 }
 
 /**
- * Computes the checksum of every page as it passes. A page that PostgreSQL was writing while it was read may look damaged here,
- * and is mended by replay: what counts is what the server, which reads again, complains of in the end.
+ * Computes the checksum of every page of files. A page that PostgreSQL was writing while it was copied may look damaged here, and is
+ * mended by replay: that is why the server, which reads again, is asked whether there is damage, and this only where.
  */
 export class PageCheck {
   readonly #startLsn: Lsn;
@@ -38,13 +38,15 @@ export class PageCheck {
     this.#startLsn = startLsn;
   }
 
-  begin(path: string): void {
+  /** @returns whether the file has pages to look at */
+  begin(path: string): boolean {
     const match = relationFile.exec(path);
     this.#path = match === null ? null : path;
     this.#firstBlock = Number(match?.[1] ?? 0) * segmentPages;
     this.#block = 0;
     this.#filled = 0;
     this.#suspect = null;
+    return match !== null;
   }
 
   write(bytes: Uint8Array): void {

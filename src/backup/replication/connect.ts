@@ -10,6 +10,7 @@ import { ReplicationConnection } from "./connection.ts";
 import { logIn } from "./login.ts";
 import { MessageStream } from "./message-stream.ts";
 import { lostFault } from "./refusal.ts";
+import { SocketReader } from "./socket-reader.ts";
 import type { ReplicationTarget } from "./target.ts";
 
 const answerYes = 0x53;
@@ -34,11 +35,11 @@ export async function connectReplication(
 ): Promise<ReplicationConnection> {
   const { timers, random } = ports;
   const authority = target.tls.caFile === null ? null : await readAuthority(target.tls.caFile);
-  const { socket, endPoint } = await within(ports, target, signal, async (limit) => {
+  const { socket, reader, endPoint } = await within(ports, target, signal, async (limit) => {
     const plain = await open(target, limit);
     return secured(plain, target, authority, limit);
   });
-  const stream = new MessageStream(socket);
+  const stream = new MessageStream(socket, reader);
   try {
     const nonce = random.secret(18);
     const server = await within(ports, target, signal, (limit) =>
@@ -79,7 +80,14 @@ async function readAuthority(path: string): Promise<string> {
   }
 }
 
-function open({ host, port }: ReplicationTarget, signal: AbortSignal): Promise<Socket> {
+interface OpenSocket {
+  readonly socket: Socket;
+  /** null = it is read as sockets are. */
+  readonly reader: SocketReader | null;
+}
+
+function open({ host, port, bulk }: ReplicationTarget, signal: AbortSignal): Promise<OpenSocket> {
+  const reader = bulk === true ? new SocketReader() : null;
   return new Promise((resolve, reject) => {
     const where = host.startsWith("/") ? { path: `${host}/.s.PGSQL.${port}` } : { host, port };
     const socket = connectPlain({
@@ -87,32 +95,33 @@ function open({ host, port }: ReplicationTarget, signal: AbortSignal): Promise<S
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: keepAliveMs,
+      ...(reader === null ? {} : { onread: reader.onread }),
     });
     const done = endOf(socket, signal, reject);
     socket.once("connect", () => {
       done();
-      resolve(socket);
+      resolve({ socket, reader });
     });
   });
 }
 
-interface SecuredSocket {
-  readonly socket: Socket;
+interface SecuredSocket extends OpenSocket {
   /** For the channel binding; null = not encrypted, or the certificate allows none. */
   readonly endPoint: Buffer | null;
 }
 
 async function secured(
-  plain: Socket,
+  opened: OpenSocket,
   target: ReplicationTarget,
   authority: string | null,
   signal: AbortSignal,
 ): Promise<SecuredSocket> {
   const { mode } = target.tls;
   // A unix socket is not encrypted by PostgreSQL.
-  if (mode === "disable" || target.host.startsWith("/")) return { socket: plain, endPoint: null };
-  const answer = await askForTls(plain, signal);
-  if (answer === answerNo && mode === "prefer") return { socket: plain, endPoint: null };
+  if (mode === "disable" || target.host.startsWith("/")) return { ...opened, endPoint: null };
+  const answer = await askForTls(opened, signal);
+  if (answer === answerNo && mode === "prefer") return { ...opened, endPoint: null };
+  const { socket: plain } = opened;
   if (answer !== answerYes) {
     plain.destroy();
     throw lostFault(target, "the server does not encrypt, and the configuration asks for it");
@@ -132,14 +141,15 @@ async function secured(
     });
   });
   const certificate = socket.getPeerX509Certificate();
-  return { socket, endPoint: certificate === undefined ? null : certificateHash(certificate.raw) };
+  const endPoint = certificate === undefined ? null : certificateHash(certificate.raw);
+  return { socket, reader: null, endPoint };
 }
 
 /** Sends SSLRequest and reads the answer: one byte, and nothing may follow it unencrypted. */
-function askForTls(socket: Socket, signal: AbortSignal): Promise<number> {
+function askForTls({ socket, reader }: OpenSocket, signal: AbortSignal): Promise<number> {
   return new Promise((resolve, reject) => {
     const done = endOf(socket, signal, reject);
-    socket.once("data", (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       socket.pause();
       done();
       if (chunk.length === 1) resolve(chunk[0] ?? 0);
@@ -147,7 +157,9 @@ function askForTls(socket: Socket, signal: AbortSignal): Promise<number> {
         socket.destroy();
         reject(new Error("bytes came before TLS was agreed"));
       }
-    });
+    };
+    if (reader === null) socket.once("data", take);
+    else reader.onChunk = take;
     socket.write(encodeSslRequest());
   });
 }

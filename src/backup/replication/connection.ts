@@ -28,6 +28,11 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Warnings of the server, as they come: a damaged page it copies is one. */
   readonly onNotice?: (said: ServerMessage) => void;
+  /**
+   * Takes the data of copies in pieces instead of `data` events, in their order among the others. `bytes` is good until it
+   * returns, or until the promise it returns has settled: the server waits for that. What it throws ends the command.
+   */
+  readonly onData?: (bytes: Buffer, begins: boolean, ends: boolean) => Promise<void> | null;
 }
 
 /** Bytes of a copy that may wait here for whoever takes them; more stay with the server. */
@@ -50,6 +55,11 @@ export class ReplicationConnection {
   #wake: (() => void) | null = null;
   #walStream: WalStream | null = null;
   #onNotice: ((said: ServerMessage) => void) | null = null;
+  /** Data is taken in pieces: nothing comes before what came before it was taken. */
+  #inTurn = false;
+  /** The stream is held until somebody asks for the next message. */
+  #turnTaken = false;
+  #thrown: { readonly error: unknown } | null = null;
 
   /** @param stream logged in and paused */
   constructor(
@@ -92,9 +102,15 @@ export class ReplicationConnection {
    * @throws Fault POSTGRES_QUERY_FAILED (its cause a ServerRefusal), POSTGRES_UNREACHABLE
    */
   async *run(command: string, options: RunOptions): AsyncGenerator<ReplicationEvent, void, void> {
-    const { idleMs, signal } = options;
+    const { idleMs, signal, onData } = options;
     let finished = false;
     this.#onNotice = options.onNotice ?? null;
+    this.#inTurn = onData !== undefined;
+    if (onData !== undefined)
+      this.#stream.pieces = {
+        type: fromServer.copyData,
+        take: (bytes, begins, ends) => this.#piece(() => onData(bytes, begins, ends)),
+      };
     const abort = (): void => this.#end(lostFault(this.target, "it was given up here", signal?.reason));
     if (signal?.aborted === true) abort();
     else signal?.addEventListener("abort", abort, { once: true });
@@ -103,11 +119,16 @@ export class ReplicationConnection {
       yield* this.#answer(command, idleMs);
       finished = true;
     } catch (thrown) {
-      finished = this.#ended === null;
-      if (thrown instanceof MalformedMessage) throw this.#fail(thrown.message, thrown);
+      finished = this.#ended === null && this.#thrown === null;
+      if (thrown instanceof MalformedMessage && this.#thrown === null)
+        throw this.#fail(thrown.message, thrown);
       throw thrown;
     } finally {
       this.#onNotice = null;
+      this.#inTurn = false;
+      this.#turnTaken = false;
+      this.#stream.pieces = null;
+      if (finished) this.#stream.release();
       signal?.removeEventListener("abort", abort);
       if (!finished) this.close();
     }
@@ -208,6 +229,22 @@ export class ReplicationConnection {
     for (;;) if ((await this.#next(limitMs)).type === fromServer.readyForQuery) return;
   }
 
+  #piece(take: () => Promise<void> | null): void {
+    const failed = (error: unknown): void => {
+      this.#thrown ??= { error };
+      this.#wake?.();
+    };
+    try {
+      const taking = take();
+      if (taking === null) return;
+      this.#stream.hold();
+      taking.then(() => this.#stream.release(), failed);
+    } catch (error) {
+      this.#stream.hold();
+      failed(error);
+    }
+  }
+
   #take(type: number, body: Buffer): void {
     if (type === fromServer.notice) this.#onNotice?.(decodeServerMessage(body));
     if (type === fromServer.notice || type === fromServer.notification) return;
@@ -218,6 +255,10 @@ export class ReplicationConnection {
     }
     this.#queue.push({ type, body });
     this.#queued += body.length;
+    if (this.#inTurn) {
+      this.#turnTaken = true;
+      this.#stream.hold();
+    }
     // Paused with every message: while a WAL stream is being set up, nothing may come that nobody takes.
     if (this.#queued >= queueBytes) this.#stream.pause();
     this.#wake?.();
@@ -227,13 +268,19 @@ export class ReplicationConnection {
     let timer: Timer | null = null;
     try {
       for (;;) {
+        if (this.#thrown !== null) throw this.#thrown.error;
         const first = this.#queue.shift();
         if (first !== undefined) {
           this.#queued -= first.body.length;
-          if (this.#queued < queueBytes / 2) this.#stream.resume();
+          if (this.#queued < queueBytes / 2 && !this.#inTurn) this.#stream.resume();
           return first;
         }
         if (this.#ended !== null) throw this.#ended;
+        if (this.#turnTaken) {
+          this.#turnTaken = false;
+          this.#stream.release();
+          continue;
+        }
         timer ??= this.#timers.after(idleMs, () =>
           this.#end(lostFault(this.target, `the server said nothing for ${idleMs} ms`)),
         );

@@ -42,6 +42,58 @@ describe("messages off a socket", () => {
     );
   });
 
+  it("are taken in pieces where that is asked for, in their order, and wait while they are held", () => {
+    const type = fc.constantFrom(0x64, 0x54);
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ type, body: fc.uint8Array({ maxLength: 300 }) })),
+        fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 5 }),
+        fc.array(fc.boolean(), { minLength: 1, maxLength: 7 }),
+        (messages, cuts, holds) => {
+          const { socket, feed } = pipe();
+          const stream = new MessageStream(socket);
+          const got: { type: number; body: Uint8Array }[] = [];
+          let held = false;
+          let calls = 0;
+          const holdNow = (): void => {
+            expect(held).toBe(false);
+            held = holds[calls++ % holds.length] === true;
+            if (held) stream.hold();
+          };
+          let parts: Buffer[] = [];
+          stream.pieces = {
+            type: 0x64,
+            take: (bytes, begins, ends) => {
+              if (begins) parts = [];
+              parts.push(Buffer.from(bytes));
+              if (ends) got.push({ type: 0x64, body: Uint8Array.from(Buffer.concat(parts)) });
+              holdNow();
+            },
+          };
+          stream.onMessage = (of, body) => {
+            got.push({ type: of, body: Uint8Array.from(body) });
+            holdNow();
+          };
+          const bytes = Buffer.concat(messages.map(({ type: of, body }) => message(of, Buffer.from(body))));
+          const release = (): void => {
+            for (let left = messages.length + bytes.length; held && left > 0; left -= 1) {
+              held = false;
+              stream.release();
+            }
+          };
+          for (let at = 0, index = 0; at < bytes.length; index += 1) {
+            const length = cuts[index % cuts.length] ?? 1;
+            feed(Buffer.from(bytes.subarray(at, at + length)));
+            if (index % 2 === 0) release();
+            at += length;
+          }
+          release();
+          expect(got).toEqual(messages);
+        },
+      ),
+    );
+  });
+
   it("that lie about their length, or are larger than any, end the stream", () => {
     for (const size of [3, 5_000_000]) {
       const { socket, feed } = pipe();

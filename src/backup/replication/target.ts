@@ -13,6 +13,8 @@ export interface ReplicationTarget {
   readonly tls: BackendTlsSettings;
   /** Until the server has let us in: connection, TLS and login, each. */
   readonly connectMs: number;
+  /** Much will come and be taken in pieces: it is read to the same memory again and again. */
+  readonly bulk?: boolean;
   /** Settings of the session, such as `wal_sender_timeout`; one the server does not know ends the login. */
   readonly settings?: Readonly<Record<string, string>>;
 }

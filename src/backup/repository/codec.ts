@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import { Fault } from "../../values/fault.ts";
-import { EncoderThreads } from "./encoder-threads.ts";
+import { workThreads } from "./work-threads.ts";
 
 /** How bytes are compressed; the number is the format's. */
 export const codecs = { none: 0, zstd: 1, brotli: 2, gzip: 3 } as const;
@@ -25,6 +25,8 @@ const brotliCompress = promisify<Buffer, zlib.BrotliOptions, Buffer>(zlib.brotli
 const brotliDecompress = promisify<Buffer, zlib.BrotliOptions, Buffer>(zlib.brotliDecompress);
 const gunzip = promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.gunzip);
 const level = 1;
+/** Less than this is compressed at once: passing it to a thread would take longer. */
+const smallBytes = 64 * 1024;
 
 /** zstd comes from Node where it has it, else from a package (docs/adr/0004-zstd.md); null = none works on this machine. */
 const zstd: Zstd | null = coreZstd() ?? fastZstd() ?? (await packagedZstd());
@@ -108,8 +110,12 @@ function fastZstd(): Zstd | null {
       const encoder = new Encoder(level);
       const decoder = new Decoder();
       // It decodes on libuv's threads, and encodes before it returns.
-      const threads = new EncoderThreads(addon, level, (data) => encoder.encode(data));
-      return { compress: (data) => threads.encode(data), decompress: (data) => decoder.decode(data) };
+      const inThread = { addon, level };
+      return {
+        compress: (data) =>
+          data.length < smallBytes ? encoder.encode(data) : workThreads.encode(data, inThread),
+        decompress: (data) => decoder.decode(data),
+      };
     } catch {
       // Another platform, or another C library.
     }

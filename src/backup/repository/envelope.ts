@@ -21,7 +21,7 @@ export async function wrap(key: string, data: Buffer, codec: Codec, seal: Seal):
   head.writeBigUInt64LE(BigInt(data.length), 8);
   const about = aboutOf(key, head);
   const stored = seal.close(packed.bytes, about);
-  return [head, seal.digest(Buffer.concat([about, stored])), stored];
+  return [head, seal.digestAll([about, stored]), stored];
 }
 
 /** The object again. @throws Fault BACKUP_DAMAGED names the key */
@@ -46,7 +46,7 @@ export function checkEnvelope(key: string, object: Buffer, seal: Seal): { head: 
     throw new Fault("BACKUP_REPOSITORY_INVALID", `${key} has format ${object[4] ?? 0}, known is ${version}`);
   const head = object.subarray(0, headBytes);
   const stored = object.subarray(overhead);
-  const sum = seal.digest(Buffer.concat([aboutOf(key, head), stored]));
+  const sum = seal.digestAll([aboutOf(key, head), stored]);
   if (!sum.equals(object.subarray(headBytes, overhead)))
     throw damaged(key, new Fault("BACKUP_DAMAGED", "the checksum does not match"));
   return { head, stored };

@@ -13,18 +13,19 @@ export class KnownPages {
   readonly #positions = new Uint32Array(places);
   readonly #packs = new Array<PackId | undefined>(places);
 
-  find(hash: Buffer): { readonly pack: PackId; readonly position: number } | null {
-    const place = hash.readUInt32LE() % places;
+  /** @param hash where in `hashes` the page's begins */
+  find(hashes: Buffer, hash: number): { readonly pack: PackId; readonly position: number } | null {
+    const place = hashes.readUInt32LE(hash) % places;
     const pack = this.#packs[place];
+    if (pack === undefined) return null;
     const at = place * digestBytes;
-    if (pack === undefined || hash.compare(this.#hashes, at, at + digestBytes, 0, digestBytes) !== 0)
-      return null;
+    if (hashes.compare(this.#hashes, at, at + digestBytes, hash, hash + digestBytes) !== 0) return null;
     return { pack, position: this.#positions[place] ?? 0 };
   }
 
-  remember(hash: Buffer, pack: PackId, position: number): void {
-    const place = hash.readUInt32LE() % places;
-    hash.copy(this.#hashes, place * digestBytes, 0, digestBytes);
+  remember(hashes: Buffer, hash: number, pack: PackId, position: number): void {
+    const place = hashes.readUInt32LE(hash) % places;
+    hashes.copy(this.#hashes, place * digestBytes, hash, hash + digestBytes);
     this.#positions[place] = position;
     this.#packs[place] = pack;
   }

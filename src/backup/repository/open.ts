@@ -23,6 +23,7 @@ import { digestBytes, Seal } from "./seal.ts";
 import type { HashName } from "./seal.ts";
 import { RepositorySnapshotReader } from "./snapshot-reader.ts";
 import { RepositorySnapshotWriter } from "./snapshot-writer.ts";
+import { workThreads } from "./work-threads.ts";
 
 export interface OpenOptions {
   /** As `parseKey` gives it; null = the repository is not encrypted. */
@@ -137,20 +138,14 @@ export class StoredRepository implements Repository {
     return decodeRoot(rootKey(key), data);
   }
 
-  hashPages(data: Uint8Array, last: boolean): PageHashes {
-    const whole = Math.floor(data.length / pageBytes);
-    const rest = data.length % pageBytes;
-    if (rest > 0 && !last) throw new Fault("INTERNAL", "Only the end of a file may be less than a page");
-    const hashes = Buffer.alloc((whole + (rest > 0 ? 1 : 0)) * digestBytes);
-    for (let page = 0; page < whole; page++)
-      this.seal
-        .digest(data.subarray(page * pageBytes, (page + 1) * pageBytes))
-        .copy(hashes, page * digestBytes);
-    if (rest > 0) {
-      const padded = Buffer.alloc(pageBytes);
-      padded.set(data.subarray(whole * pageBytes));
-      this.seal.digest(padded).copy(hashes, whole * digestBytes);
-    }
+  async hashPages(data: Uint8Array, last: boolean): Promise<PageHashes> {
+    if (data.length % pageBytes > 0 && !last)
+      throw new Fault("INTERNAL", "Only the end of a file may be less than a page");
+    const pages = Math.ceil(data.length / pageBytes);
+    let whole = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+    if (whole.length < pages * pageBytes) whole = Buffer.concat([whole], pages * pageBytes);
+    const hashes = Buffer.from(new SharedArrayBuffer(pages * digestBytes));
+    await workThreads.hash(whole, this.seal.hashName, pageBytes, hashes);
     return hashes;
   }
 

@@ -18,7 +18,7 @@ export interface PackTools {
 }
 
 /** Packs being filled and put at once: with frames of 1 MiB the bound of what waits in memory. */
-const packsAtOnce = 4;
+const packsAtOnce = 3;
 
 /** Fills packs with frames that are compressed beside the event loop, and puts them. A failure is thrown by the next call. */
 export class PackWriter {

@@ -158,7 +158,7 @@ export async function openFrame(
 
 /** The checksum of header and directory, without the place of the checksum itself. */
 function sumOf(head: Buffer, seal: Seal): Buffer {
-  return seal.digest(Buffer.concat([head.subarray(0, headBytes), head.subarray(fixedBytes)]));
+  return seal.digestAll([head.subarray(0, headBytes), head.subarray(fixedBytes)]);
 }
 
 function aboutOf(pack: PackId, frame: number): Buffer {

@@ -39,8 +39,9 @@ export class PageListBuilder {
     return this.#runs;
   }
 
-  add(hash: Buffer, pack: PackId | null, position: number): void {
-    hash.copy(this.#hashes, this.#count * digestBytes, 0, digestBytes);
+  /** @param hash where in `hashes` the page's begins */
+  add(hashes: Buffer, hash: number, pack: PackId | null, position: number): void {
+    hashes.copy(this.#hashes, this.#count * digestBytes, hash, hash + digestBytes);
     this.#count++;
     const last = this.#runs.at(-1);
     if (last?.pack === pack && (pack === null || last.position + last.count === position)) last.count++;

@@ -1,132 +1,92 @@
 import type { PackTable } from "./pack-table.ts";
 import type { OpenPack, PackWriter } from "./pack-writer.ts";
-import { frameBytes, framesPerPack, pageBytes, pagesPerFrame } from "./page.ts";
+import { framesPerPack, pageBytes, pagesPerFrame } from "./page.ts";
 import type { PackId } from "./page.ts";
+import type { BlockPool, PageBlock } from "./page-block.ts";
 
-/** Frames being filled or compressed at once. */
-const frames = 6;
-
-/** Puts new pages into frames and frames into packs. A page is filled in its place, so that it is copied once. */
+/**
+ * Puts new pages into frames and frames into packs. A frame is the first block that had a page for it: pages that are new one after
+ * another, as in a full backup, are never copied.
+ */
 export class PagePacker {
   readonly #snapshot: string;
   readonly #numbers: { next: number };
   readonly #writer: PackWriter;
   readonly #table: PackTable;
-  readonly #free: Buffer[] = [];
-  #made = 0;
-  #wake: (() => void) | null = null;
+  readonly #pool: BlockPool;
   #pack: OpenPack | null = null;
   #framesInPack = 0;
   #heldInPack = 0;
-  #frame: Buffer | null = null;
-  /** Pages in the frame, and bytes of the one being filled. */
+  #frame: PageBlock | null = null;
+  /** Pages in the frame. */
   #pages = 0;
-  #fill = 0;
 
-  constructor(snapshot: string, numbers: { next: number }, writer: PackWriter, table: PackTable) {
+  constructor(
+    snapshot: string,
+    numbers: { next: number },
+    writer: PackWriter,
+    table: PackTable,
+    pool: BlockPool,
+  ) {
     this.#snapshot = snapshot;
     this.#numbers = numbers;
     this.#writer = writer;
     this.#table = table;
+    this.#pool = pool;
   }
 
-  /** Whether bytes can be taken at once. */
+  /** Whether a page can be kept at once. */
   get ready(): boolean {
-    return this.#frame !== null;
+    return this.#pack !== null;
   }
 
-  get filled(): boolean {
-    return this.#fill === pageBytes;
-  }
-
-  /** Waits for a free frame: this is what holds back who writes faster than can be compressed and stored. */
+  /** Begins a pack where there is none; waits while too many are on their way. */
   async prepare(): Promise<void> {
-    if (this.#pack === null) {
-      const id: PackId = { snapshot: this.#snapshot, number: this.#numbers.next++ };
-      this.#table.add(id, "pages");
-      this.#pack = await this.#writer.begin(id, "pages");
-      this.#framesInPack = 0;
-    }
-    while (this.#free.length === 0 && this.#made >= frames)
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    this.#writer.check();
-    this.#frame = this.#free.pop() ?? this.#make();
-    this.#pages = 0;
-    this.#fill = 0;
+    if (this.#pack !== null) return;
+    const id: PackId = { snapshot: this.#snapshot, number: this.#numbers.next++ };
+    this.#table.add(id, "pages");
+    this.#pack = await this.#writer.begin(id, "pages");
+    this.#framesInPack = 0;
+    this.#heldInPack = 0;
   }
 
-  /** Takes bytes of the current page. @returns where the rest begins, as a count of bytes taken */
-  fill(data: Uint8Array, from: number): number {
-    const count = Math.min(pageBytes - this.#fill, data.length - from);
-    this.#frame?.set(data.subarray(from, from + count), this.#pages * pageBytes + this.#fill);
-    this.#fill += count;
-    return count;
-  }
-
-  /** Fills the last page of a file with zeros. @returns false when there is none begun */
-  pad(): boolean {
-    if (this.#fill === 0) return false;
-    this.#frame?.fill(0, this.#pages * pageBytes + this.#fill, (this.#pages + 1) * pageBytes);
-    this.#fill = pageBytes;
-    return true;
-  }
-
-  /** The page that was filled. */
-  page(): Buffer {
-    return this.#used().subarray(this.#pages * pageBytes, (this.#pages + 1) * pageBytes);
-  }
-
-  /** The page is stored elsewhere already: its place is used again. */
-  drop(): void {
-    this.#fill = 0;
-  }
-
-  /** The page is new. @returns its place */
-  keep(): { readonly pack: PackId; readonly position: number } {
-    const pack = this.#opened();
+  /** A page of a block is new. The block's pages before it may be overwritten. @returns its place */
+  keep(block: PageBlock, page: number): { readonly pack: PackId; readonly position: number } {
+    const pack = this.#pack;
+    if (pack === null) throw new Error("no pack was begun");
+    const frame = this.#frame ?? block;
+    this.#frame = frame;
+    frame.isFrame = true;
+    if (frame !== block || page !== this.#pages) frame.copyPage(this.#pages, block, page);
     const position = this.#framesInPack * pagesPerFrame + this.#pages;
     this.#pages++;
-    this.#fill = 0;
-    if (this.#pages === pagesPerFrame) this.#endFrame(pack);
+    if (this.#pages === pagesPerFrame) this.#endFrame(pack, frame);
     return { pack: pack.id, position };
+  }
+
+  /** No more is wanted of a block. */
+  release(block: PageBlock): void {
+    if (!block.isFrame) this.#pool.give(block);
   }
 
   /** Ends the last frame and pack. */
   end(): void {
-    if (this.#frame !== null && this.#pages > 0) this.#endFrame(this.#opened());
-    this.#pack?.end(this.#heldInPack);
+    const pack = this.#pack;
+    if (pack === null) return;
+    if (this.#frame !== null) this.#endFrame(pack, this.#frame);
+    // A full one has been ended.
+    if (this.#framesInPack < framesPerPack) pack.end(this.#heldInPack);
     this.#pack = null;
   }
 
-  #endFrame(pack: OpenPack): void {
-    const frame = this.#used();
+  #endFrame(pack: OpenPack, frame: PageBlock): void {
     this.#heldInPack += this.#pages;
+    void pack.add(frame.data.subarray(0, this.#pages * pageBytes)).then(() => this.#pool.give(frame));
     this.#frame = null;
-    void pack.add(frame.subarray(0, this.#pages * pageBytes)).then(() => {
-      this.#free.push(frame);
-      this.#wake?.();
-      this.#wake = null;
-    });
+    this.#pages = 0;
     this.#framesInPack++;
     if (this.#framesInPack < framesPerPack) return;
     pack.end(this.#heldInPack);
-    this.#heldInPack = 0;
     this.#pack = null;
-  }
-
-  #make(): Buffer {
-    this.#made++;
-    // Shared, so that another thread compresses it without a copy.
-    return Buffer.from(new SharedArrayBuffer(frameBytes));
-  }
-
-  #used(): Buffer {
-    if (this.#frame === null) throw new Error("no frame was prepared");
-    return this.#frame;
-  }
-
-  #opened(): OpenPack {
-    if (this.#pack === null) throw new Error("no pack was begun");
-    return this.#pack;
   }
 }

@@ -121,12 +121,11 @@ export class ParentPiece {
     this.ref = ref;
   }
 
-  /** Whether the page has this hash. */
-  matches(page: number, hash: Buffer): boolean {
+  /** Whether the page has the hash that begins there in `hashes`. */
+  matches(page: number, hashes: Buffer, hash: number): boolean {
+    if (page >= this.list.count) return false;
     const at = page * digestBytes;
-    return (
-      page < this.list.count && hash.compare(this.list.hashes, at, at + digestBytes, 0, digestBytes) === 0
-    );
+    return hashes.compare(this.list.hashes, at, at + digestBytes, hash, hash + digestBytes) === 0;
   }
 
   /** Where the page is. */

@@ -26,9 +26,10 @@ export interface Repository {
   openSnapshot(key: string): Promise<SnapshotReader>;
   /**
    * The hash of each 8 KiB page of `data`, 16 bytes each, for `ExtractOptions.present`. Ask with any whole number of pages at a
-   * time; at the end of a file (`last`) the last page may be shorter.
+   * time; at the end of a file (`last`) the last page may be shorter. Made in another thread: `data` is left alone until then, and
+   * not copied where it is shared memory.
    */
-  hashPages(data: Uint8Array, last: boolean): PageHashes;
+  hashPages(data: Uint8Array, last: boolean): Promise<PageHashes>;
   /** Deletes what no snapshot and no lease needs. May be killed at any point. */
   collect(options: { readonly dryRun: boolean; readonly signal: AbortSignal }): Promise<CollectReport>;
   close(): Promise<void>;
@@ -45,7 +46,8 @@ export interface SnapshotOptions {
 export interface SnapshotWriter {
   /** @throws Fault BACKUP_STORE_* */
   beginFile(file: FileHead): Promise<void>;
-  write(data: Uint8Array): Promise<void>;
+  /** @returns null = all was taken; else `data` is left alone until it settles */
+  write(data: Uint8Array): Promise<void> | null;
   endFile(): Promise<StoredFile>;
   /** Directories, also empty ones, and symbolic links. */
   addEntry(entry: DirectoryEntry): void;

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, hash, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHash, hash, randomBytes } from "node:crypto";
 import { Fault } from "../../values/fault.ts";
 
 /** Hash functions of repositories: which is faster depends on the processor, so that each repository records its own. */
@@ -27,6 +27,13 @@ export class Seal {
   /** The first 16 bytes of the hash. */
   digest(data: Uint8Array): Buffer {
     return hash(this.hashName, data, "buffer").subarray(0, digestBytes);
+  }
+
+  /** That of several parts as if they were one. */
+  digestAll(parts: readonly Uint8Array[]): Buffer {
+    const whole = createHash(this.hashName);
+    for (const part of parts) whole.update(part);
+    return whole.digest().subarray(0, digestBytes);
   }
 
   /** What is stored for `plain`: itself, or nonce, AES-256-GCM ciphertext and tag. @param about binds it to its place */

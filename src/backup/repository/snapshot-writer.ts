@@ -1,20 +1,17 @@
 import { Fault } from "../../values/fault.ts";
 import { crc32c } from "../crc32c.ts";
-import { ByteWriter } from "./bytes.ts";
-import { writeFileEntry } from "./file-table.ts";
-import type { MapRef } from "./file-table.ts";
-import { KnownPages } from "./known-pages.ts";
 import { MapPacker } from "./map-packer.ts";
 import type { PackTable } from "./pack-table.ts";
 import type { PackTools } from "./pack-writer.ts";
 import { PackWriter } from "./pack-writer.ts";
-import { inlinePages, pageBytes, pagesPerPiece, tableChunkBytes } from "./page.ts";
-import { PageListBuilder } from "./page-list.ts";
+import { BlockPool } from "./page-block.ts";
+import type { PageBlock } from "./page-block.ts";
 import { PagePacker } from "./page-packer.ts";
-import type { ParentFile, ParentFiles, ParentPiece } from "./parent.ts";
+import { PagePlacer } from "./page-placer.ts";
+import type { BlockPart, ComingFile } from "./page-placer.ts";
+import type { ParentFiles } from "./parent.ts";
 import type { DirectoryEntry, FileHead, SnapshotSummary, SnapshotWriter, StoredFile } from "./repository.ts";
 import type { SnapshotRoot } from "./root.ts";
-import { digestBytes } from "./seal.ts";
 
 export interface WriterParts {
   readonly id: string;
@@ -28,93 +25,70 @@ export interface WriterParts {
   readonly publish: (root: SnapshotRoot) => Promise<number>;
 }
 
-/** Cuts files into pages, takes over the parent's where they are equal, and packs the others. */
+/** Blocks being filled, hashed, placed or compressed at once. */
+const blocks = 6;
+
+/** Cuts files into pages in blocks, which are hashed, placed and packed beside it. A failure is thrown by the next call. */
 export class RepositorySnapshotWriter implements SnapshotWriter {
   readonly #parts: WriterParts;
   readonly #abort = new AbortController();
+  readonly #pool = new BlockPool(blocks);
   readonly #packs: PackWriter;
   readonly #pages: PagePacker;
   readonly #maps: MapPacker;
-  readonly #known: KnownPages;
-  readonly #zeros: Buffer;
-  readonly #list = new PageListBuilder(pagesPerPiece);
-  readonly #out = new ByteWriter(2 * tableChunkBytes);
-  readonly #table = new ByteWriter(2 * tableChunkBytes);
-  readonly #tables: MapRef[] = [];
+  readonly #placer: PagePlacer;
   readonly #entries: DirectoryEntry[] = [];
   #storedBytes = 0;
-  #files = 0;
-  #bytes = 0;
-  #pageCount = 0;
-  #newPages = 0;
-  #open: OpenFile | null = null;
-  #piece: ParentPiece | null = null;
-  /** Whether every page of the piece so far is where the parent has it. */
-  #same = true;
+  #file: ComingFile | null = null;
+  #block: PageBlock | null = null;
+  /** Whose pages are in the block, and how many of them were given to somebody. */
+  #blockParts: BlockPart[] = [];
+  #givenPages = 0;
   #ended = false;
 
   constructor(parts: WriterParts) {
     this.#parts = parts;
-    const { seal } = parts.tools;
+    const { id, packs, tools, parent } = parts;
     this.#packs = new PackWriter({
-      ...parts.tools,
+      ...tools,
       signal: this.#abort.signal,
       stored: (pack, bytes) => {
-        parts.packs.stored(pack, bytes);
+        packs.stored(pack, bytes);
         this.#storedBytes += bytes;
       },
     });
     const numbers = { next: 0 };
-    this.#pages = new PagePacker(parts.id, numbers, this.#packs, parts.packs);
-    this.#maps = new MapPacker(parts.id, numbers, this.#packs, parts.packs);
-    this.#known = new KnownPages();
-    this.#zeros = seal.digest(Buffer.alloc(pageBytes));
+    this.#pages = new PagePacker(id, numbers, this.#packs, packs, this.#pool);
+    this.#maps = new MapPacker(id, numbers, this.#packs, packs);
+    const { seal } = tools;
+    this.#placer = new PagePlacer({
+      ...{ seal, parent, packs },
+      ...{ pages: this.#pages, maps: this.#maps, pool: this.#pool },
+    });
   }
 
-  async beginFile(head: FileHead): Promise<void> {
+  beginFile(head: FileHead): Promise<void> {
     this.#usable();
-    if (this.#open !== null) throw new Fault("INTERNAL", `${this.#open.head.path} was not ended`);
-    this.#open = {
-      head,
-      bytes: 0,
-      crc: 0,
-      pieces: [],
-      parent: (await this.#parts.parent?.find(head.path)) ?? null,
-    };
-    await this.#beginPiece(this.#open, 0);
+    if (this.#file !== null) throw new Fault("INTERNAL", `${this.#file.head.path} was not ended`);
+    this.#file = { head, bytes: 0, crc: 0 };
+    return Promise.resolve();
   }
 
-  async write(data: Uint8Array): Promise<void> {
-    const file = this.#file();
+  write(data: Uint8Array): Promise<void> | null {
+    const file = this.#opened();
     file.crc = crc32c(data, file.crc);
     file.bytes += data.length;
-    for (let at = 0; at < data.length;) {
-      if (!this.#pages.ready) await this.#pages.prepare();
-      at += this.#pages.fill(data, at);
-      if (this.#pages.filled) {
-        this.#place();
-        if (this.#list.count === pagesPerPiece) {
-          await this.#endPiece(file);
-          await this.#beginPiece(file, file.pieces.length);
-        }
-      }
-    }
+    const taken = this.#fill(file, data, 0);
+    return taken === data.length ? null : this.#fillLater(file, data, taken);
   }
 
   async endFile(): Promise<StoredFile> {
-    const file = this.#file();
-    if (this.#pages.pad()) this.#place();
-    const inline = file.pieces.length === 0 && this.#list.count <= inlinePages;
-    if (!inline && this.#list.count > 0) await this.#endPiece(file);
-    const stored = { ...file.head, bytes: file.bytes, crc32c: file.crc };
-    if (inline) this.#usePacks();
-    writeFileEntry(this.#table, stored, inline ? this.#list : null, file.pieces);
-    this.#list.clear();
-    this.#open = null;
-    this.#files++;
-    this.#bytes += file.bytes;
-    if (this.#table.length > tableChunkBytes) await this.#endTable();
-    return stored;
+    const file = this.#opened();
+    const block = (this.#block ??= await this.#pool.take());
+    block.pad();
+    this.#pass(block, file, true);
+    this.#file = null;
+    return { ...file.head, bytes: file.bytes, crc32c: file.crc };
   }
 
   addEntry(entry: DirectoryEntry): void {
@@ -124,29 +98,24 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
 
   async finish(): Promise<SnapshotSummary> {
     this.#usable();
-    if (this.#open !== null) throw new Fault("INTERNAL", `${this.#open.head.path} was not ended`);
+    if (this.#file !== null) throw new Fault("INTERNAL", `${this.#file.head.path} was not ended`);
+    this.#passOn();
+    const { tables, files, bytes, pages, newPages } = await this.#placer.finish();
     this.#pages.end();
-    if (this.#table.length > 0) await this.#endTable();
     this.#maps.end();
     await this.#packs.drain();
     const packs = this.#parts.packs.used();
     const summary = {
-      files: this.#files,
-      bytes: this.#bytes,
+      files,
+      bytes,
       storedBytes: this.#storedBytes,
       referencedBytes: packs.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
-      newPages: this.#newPages,
-      pages: this.#pageCount,
+      newPages,
+      pages,
     };
+    const { id, parentKey: parent } = this.#parts;
     this.#parts.lease.checkEnd();
-    await this.#parts.publish({
-      id: this.#parts.id,
-      parent: this.#parts.parentKey,
-      summary,
-      entries: this.#entries,
-      tables: this.#tables,
-      packs,
-    });
+    await this.#parts.publish({ id, parent, summary, entries: this.#entries, tables, packs });
     this.#ended = true;
     await this.#parts.lease.release();
     return summary;
@@ -156,82 +125,57 @@ export class RepositorySnapshotWriter implements SnapshotWriter {
     if (this.#ended) return;
     this.#ended = true;
     this.#abort.abort();
+    this.#pool.fail(new Fault("INTERNAL", "The snapshot was given up"));
+    await this.#placer.settled();
     await this.#packs.drain().catch(() => undefined);
     await this.#parts.lease.release();
   }
 
-  /** Gives the page that was filled its place: the parent's, that of an equal one, or a new one. */
-  #place(): void {
-    const hash = this.#parts.tools.seal.digest(this.#pages.page());
-    const index = this.#list.count;
-    this.#pageCount++;
-    if (this.#piece?.matches(index, hash) === true) {
-      const { pack, position } = this.#piece.locate(index);
-      this.#list.add(hash, pack, position);
-      this.#pages.drop();
-      return;
+  /** @returns how much is taken before a block must be waited for */
+  #fill(file: ComingFile, data: Uint8Array, from: number): number {
+    let at = from;
+    while (at < data.length) {
+      const block = (this.#block ??= this.#pool.free());
+      if (block === null) break;
+      at += block.fill(data, at);
+      if (block.isFull) this.#pass(block, file, false);
     }
-    this.#same = false;
-    if (hash.compare(this.#zeros, 0, digestBytes) === 0) {
-      this.#list.add(hash, null, 0);
-      this.#pages.drop();
-      return;
-    }
-    const known = this.#known.find(hash);
-    if (known !== null) {
-      this.#list.add(hash, known.pack, known.position);
-      this.#pages.drop();
-      return;
-    }
-    const place = this.#pages.keep();
-    this.#known.remember(hash, place.pack, place.position);
-    this.#list.add(hash, place.pack, place.position);
-    this.#newPages++;
+    return at;
   }
 
-  async #beginPiece(file: OpenFile, index: number): Promise<void> {
-    this.#piece = (await file.parent?.piece(index)) ?? null;
-    this.#same = true;
+  async #fillLater(file: ComingFile, data: Uint8Array, from: number): Promise<void> {
+    for (let at = from; at < data.length; at = this.#fill(file, data, at))
+      this.#block ??= await this.#pool.take();
   }
 
-  async #endPiece(file: OpenFile): Promise<void> {
-    this.#usePacks();
-    const old = this.#piece;
-    if (this.#same && old?.ref != null && old.list.count === this.#list.count) {
-      file.pieces.push(old.ref);
-      this.#parts.packs.use(old.ref.pack, 1);
-      this.#list.clear();
-      return;
-    }
-    this.#list.encode(this.#out);
-    file.pieces.push(await this.#maps.add(this.#out.take()));
+  /** The pages that came since are the file's. A full block goes on; so does one with as many parts as may be. */
+  #pass(block: PageBlock, file: ComingFile, ends: boolean): void {
+    const pages = block.pages - this.#givenPages;
+    if (pages > 0 || ends) this.#blockParts.push({ file, pages, ends });
+    this.#givenPages = block.pages;
+    if (block.isFull || this.#blockParts.length >= mostParts) this.#passOn();
   }
 
-  #usePacks(): void {
-    for (const { pack, count } of this.#list.runs) if (pack !== null) this.#parts.packs.use(pack, count);
+  #passOn(): void {
+    if (this.#block !== null) this.#placer.add(this.#block, this.#blockParts);
+    this.#block = null;
+    this.#blockParts = [];
+    this.#givenPages = 0;
   }
 
-  async #endTable(): Promise<void> {
-    this.#tables.push(await this.#maps.add(this.#table.take()));
-  }
-
-  #file(): OpenFile {
+  #opened(): ComingFile {
     this.#usable();
-    if (this.#open === null) throw new Fault("INTERNAL", "No file was begun");
-    return this.#open;
+    if (this.#file === null) throw new Fault("INTERNAL", "No file was begun");
+    return this.#file;
   }
 
   #usable(): void {
     if (this.#ended) throw new Fault("INTERNAL", "The snapshot was ended");
+    this.#pool.check();
     this.#packs.check();
     this.#parts.lease.check();
   }
 }
 
-interface OpenFile {
-  readonly head: FileHead;
-  readonly parent: ParentFile | null;
-  readonly pieces: MapRef[];
-  bytes: number;
-  crc: number;
-}
+/** Files in one block: empty ones take no page. */
+const mostParts = 1024;

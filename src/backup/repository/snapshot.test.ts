@@ -94,7 +94,7 @@ describe("a snapshot", () => {
     there.fill(1, 3 * pageBytes, 3 * pageBytes + 9);
     there.fill(1, 1050 * pageBytes + 4, 1050 * pageBytes + 9);
     const { content, written } = await restoreContent(repository, "clusters/a/backups/1/content", () =>
-      Promise.resolve(repository.hashPages(there, true)),
+      repository.hashPages(there, true),
     );
     expect(written).toBe(2 * pageBytes);
     const got = content.get("f")!;

@@ -183,7 +183,7 @@ class Verification {
     for await (const data of reader.readEntry({ file, ...map })) {
       crc = crc32c(data, crc);
       bytes += data.length;
-      const found = this.#repository.hashPages(data, true);
+      const found = await this.#repository.hashPages(data, true);
       for (let from = 0; from < found.length; from += digestBytes, at += digestBytes) {
         if (at >= hashes.length) {
           const next = await lists.next();

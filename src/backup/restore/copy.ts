@@ -45,6 +45,9 @@ export interface Copied {
 
 /** How much of a file is read at once to see what is right in it already. */
 const readBytes = 1_048_576;
+/** Files made, and pieces of them read, at the same time. */
+const filesAtOnce = 8;
+const piecesAtOnce = 3;
 
 /**
  * Brings a directory to the content of a backup, whatever is in it: what is right is left, what does not belong is removed.
@@ -53,21 +56,19 @@ const readBytes = 1_048_576;
 export async function copyContent(options: CopyOptions): Promise<Copied> {
   const { snapshot } = options;
   const known = await prepare(options);
+  const filled = await makeFiles(options);
   const files = new OpenFiles((path) => target(options, path));
   let written = 0;
   let bytes = 0;
   let count = 0;
-  const fresh = new Set<string>();
+  const desks = Array.from({ length: piecesAtOnce }, () => Buffer.from(new SharedArrayBuffer(readBytes)));
   try {
     await snapshot.extract({
-      wanted: (file) => file.path !== controlFile && !leftOut.has(file.path),
+      wanted: isCopied,
       present: async (file) => {
         count += 1;
         bytes += file.bytes;
-        const hashes = await begin(options, file);
-        if (hashes === null) fresh.add(file.path);
-        else options.onBytes(0);
-        return hashes;
+        return filled.has(file.path) ? hashesOf(options, file, desks) : null;
       },
       sink: {
         write: async (path, position, data) => {
@@ -139,35 +140,77 @@ async function link(to: string, at: string): Promise<void> {
   await symlink(to, at);
 }
 
-/** Makes a file of the right size. @returns the hashes of the pages that were there; null = it was not there */
-async function begin(options: CopyOptions, file: StoredFile): Promise<Buffer | null> {
-  options.signal.throwIfAborted();
-  const path = target(options, file.path);
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+function isCopied({ path }: StoredFile): boolean {
+  return path !== controlFile && !leftOut.has(path);
+}
+
+/** Makes every file of the right size. @returns those that had something in them */
+async function makeFiles(options: CopyOptions): Promise<ReadonlySet<string>> {
+  const filled = new Set<string>();
+  const directories = new Set<string>();
+  const files = options.snapshot.files()[Symbol.asyncIterator]();
+  let failed = false;
+  const work = async (): Promise<void> => {
+    for (let next = await files.next(); next.done !== true && !failed; next = await files.next()) {
+      const file = next.value;
+      if (!isCopied(file)) continue;
+      options.signal.throwIfAborted();
+      const path = target(options, file.path);
+      if (!directories.has(dirname(path))) {
+        await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+        directories.add(dirname(path));
+      }
+      if (await makeFile(path, file)) filled.add(file.path);
+    }
+  };
+  const fail = (error: unknown): never => {
+    failed = true;
+    throw error;
+  };
+  const done = await Promise.allSettled(Array.from({ length: filesAtOnce }, () => work().catch(fail)));
+  for (const each of done) if (each.status === "rejected") throw each.reason;
+  return filled;
+}
+
+/** @returns whether there was something in it */
+async function makeFile(path: string, file: StoredFile): Promise<boolean> {
   const there = await lstat(path).catch(() => null);
   if (there !== null && !there.isFile()) await rm(path, { recursive: true, force: true });
   const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   try {
-    const { size } = await handle.stat();
+    // Beyond its end in the backup nothing counts; what is missing there is zeros, and compared as such.
+    const size = there?.isFile() === true ? there.size : 0;
+    if (size !== file.bytes) await handle.truncate(file.bytes);
     await handle.chmod((file.mode & 0o777) | 0o600);
-    let hashes: Buffer | null = null;
-    if (size > 0 && file.bytes > 0) {
-      // Beyond its end in the backup nothing counts, and the last page is compared at its length there.
-      if (size > file.bytes) await handle.truncate(file.bytes);
-      const parts: Buffer[] = [];
-      const length = Math.min(size, file.bytes);
-      const buffer = Buffer.allocUnsafe(readBytes);
-      for (let at = 0; at < length; at += readBytes) {
-        const { bytesRead } = await handle.read(buffer, 0, Math.min(readBytes, length - at), at);
-        const last = at + bytesRead >= length;
-        // A cut page is no page of the backup, unless it is the file's last one.
-        const whole = last && length < file.bytes ? bytesRead - (bytesRead % 8192) : bytesRead;
-        parts.push(options.repository.hashPages(buffer.subarray(0, whole), last));
+    return size > 0 && file.bytes > 0;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The hashes of a file's pages as they are. @param desks shared memory to read to, each a piece at a time */
+async function hashesOf(options: CopyOptions, file: StoredFile, desks: readonly Buffer[]): Promise<Buffer> {
+  const handle = await open(target(options, file.path), constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const count = Math.ceil(file.bytes / readBytes);
+    const hashes = new Array<Buffer>(count);
+    let next = 0;
+    const work = async (desk: Buffer): Promise<void> => {
+      for (let piece = next++; piece < count; piece = next++) {
+        options.signal.throwIfAborted();
+        const length = Math.min(readBytes, file.bytes - piece * readBytes);
+        for (let at = 0; at < length;) {
+          const { bytesRead } = await handle.read(desk, at, length - at, piece * readBytes + at);
+          if (bytesRead === 0) desk.fill(0, at, length); // it was cut while it was read
+          at += bytesRead === 0 ? length : bytesRead;
+        }
+        const last = piece === count - 1;
+        hashes[piece] = await options.repository.hashPages(desk.subarray(0, length), last);
       }
-      hashes = Buffer.concat(parts);
-    }
-    await handle.truncate(file.bytes);
-    return hashes;
+    };
+    const done = await Promise.allSettled(desks.map(work));
+    for (const each of done) if (each.status === "rejected") throw each.reason;
+    return Buffer.concat(hashes);
   } finally {
     await handle.close();
   }

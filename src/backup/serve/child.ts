@@ -17,11 +17,20 @@ export interface ChildEvents {
 /** Starts `pgherd ARGUMENTS`. */
 export type StartChild = (args: readonly string[], events: ChildEvents) => Child;
 
+/**
+ * How glibc gives memory out, for the children: one arena for all threads, and large buffers back to the system when they are freed.
+ * A job handles many of a megabyte, and would keep half as much again. What is set already stays.
+ */
+const allocator = { MALLOC_ARENA_MAX: "1", MALLOC_MMAP_THRESHOLD_: "262144" };
+
 /** Children of this program; what they log goes where this process logs. */
 export function childrenOf(command: readonly string[]): StartChild {
   const [program = process.execPath, ...before] = command;
   return (args, events) => {
-    const child = spawn(program, [...before, ...args], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    const child = spawn(program, [...before, ...args], {
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+      env: { ...allocator, ...process.env },
+    });
     let over = false;
     const end = (how: string): void => {
       if (over) return;

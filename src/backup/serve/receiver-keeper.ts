@@ -15,6 +15,7 @@ import {
   type ReceiverStatus,
 } from "../receiver/protocol.ts";
 import type { WalArchive } from "../wal/archive.ts";
+import { SegmentDesk, type SegmentOnDesk } from "../wal/segment-desk.ts";
 import { parseSegmentName, segmentStart } from "../wal/segment-name.ts";
 import type { Child, StartChild } from "./child.ts";
 
@@ -41,6 +42,9 @@ const longestPauseMs = 5_000;
 const stopMs = 10_000;
 const retryMs = { first: 200, longest: 10_000 };
 const mostSegmentBytes = 1 << 30;
+
+/** One for all clusters of the process. */
+const desk = new SegmentDesk();
 
 /** What the archive is asked to take over, in the order it came. */
 type Delivery = Extract<ReceiverReport, { kind: "segment" | "partial" | "history" | "orphan" | "gap" }>;
@@ -186,7 +190,7 @@ export class ReceiverKeeper {
   async #store(archive: WalArchive, delivery: Delivery): Promise<ReceiverOrder> {
     switch (delivery.kind) {
       case "segment":
-        return this.#storeSegment(archive, delivery);
+        return desk.use(delivery.path, (read) => this.#storeSegment(archive, delivery, read));
       case "partial":
         return this.#storePartial(archive, delivery);
       case "history": {
@@ -219,12 +223,12 @@ export class ReceiverKeeper {
   async #storeSegment(
     archive: WalArchive,
     delivery: Extract<Delivery, { kind: "segment" }>,
+    { bytes, memory }: SegmentOnDesk,
   ): Promise<ReceiverOrder> {
-    const { name, path, source } = delivery;
-    const bytes = await readFile(path);
+    const { name, source } = delivery;
     const token = tokenOf(delivery.token);
     await this.#orApart(archive, delivery, { startLsn: startOf(name, archive, bytes), bytes }, async () => {
-      const outcome = await archive.store({ name, bytes, token, source });
+      const outcome = await archive.store({ name, bytes, memory, token, source });
       if (outcome === "conflict")
         this.#parts.log("error", "archive.conflict", { cluster: this.#parts.cluster, segment: name, source });
     });

@@ -78,6 +78,8 @@ export interface SegmentToStore {
   /** PostgreSQL's name: 24 hexadecimal digits, of a partial one too. */
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** Begins with the bytes, and has room behind them: what is stored may be made there. Left out = nothing may. */
+  readonly memory?: Buffer;
   /** Of the leader it came from; null = a cluster without agents. */
   readonly token: FencingToken | null;
   /** Where it came from, for people: `stream from db2`, `pushed by db1`. */

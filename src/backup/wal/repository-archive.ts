@@ -208,7 +208,7 @@ export class RepositoryArchive implements WalArchive {
         hint: "The copy was damaged on its way, or on its server: that server's disk needs a look.",
       });
     const note = this.#note(segment, endLsn, commits);
-    const object = packSegment(segment.bytes, note);
+    const object = packSegment(segment.bytes, note, segment.memory ?? null);
     this.#ends.stored(name, segment.bytes);
     // What was brought takes the place of a damaged one.
     const { outcome, storedBytes } = await repository.write(key, object, { ifAbsent: there === null });

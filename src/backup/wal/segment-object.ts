@@ -17,12 +17,18 @@ export interface SegmentNote {
 const mark = Buffer.from("PGHWALN1", "latin1");
 const footerBytes = 4 + mark.length;
 
-/** The object of a segment: its bytes as PostgreSQL wrote them, the note as JSON, the note's length, a mark. */
-export function packSegment(bytes: Uint8Array, note: SegmentNote): Buffer {
+/**
+ * The object of a segment: its bytes as PostgreSQL wrote them, the note as JSON, the note's length, a mark.
+ * @param memory begins with the bytes; with enough room behind them the object is made there
+ */
+export function packSegment(bytes: Uint8Array, note: SegmentNote, memory: Buffer | null = null): Buffer {
   const text = Buffer.from(JSON.stringify(noteJson(note)), "utf8");
   const length = Buffer.alloc(4);
   length.writeUInt32LE(text.length);
-  return Buffer.concat([bytes, text, length, mark]);
+  const end = Buffer.concat([text, length, mark]);
+  if (memory === null || memory.length < bytes.length + end.length) return Buffer.concat([bytes, end]);
+  end.copy(memory, bytes.length);
+  return memory.subarray(0, bytes.length + end.length);
 }
 
 /** Takes an object apart; the note is null where there is none (bytes put there by other programs). */
