@@ -37,6 +37,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "suspend-ignored": { seed: 76, invariant: "I1" },
   "timeline-ignored": { seed: 7, invariant: "I2" },
   "unprotected-unrecorded": { seed: 1, invariant: "I2" },
+  "wiped-member-counts": { seed: 22, invariant: "I2" },
 };
 
 /** Seeds, by scenario (null = all faults), in which the program itself once failed; drawn as lives were then (WorldTraits.earlier). */
