@@ -35,7 +35,7 @@ async function runBackup(file: string): Promise<number> {
   const { listen, port, tls } = settings.api;
   const endTelling = tellServiceManager(process.env, systemTimers);
   try {
-    await server.start();
+    // The address first: a second server of this file ends here, before its receivers write where those of the first do.
     const api = await startBackupApi({
       service: server,
       listen,
@@ -46,6 +46,7 @@ async function runBackup(file: string): Promise<number> {
       log,
     });
     try {
+      await server.start();
       log("info", "backup.started", {
         pid: process.pid,
         http: api.url,
