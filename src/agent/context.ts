@@ -44,6 +44,8 @@ export interface AgentOptions {
     readonly settings: Readonly<Record<string, unknown>>;
   };
   readonly basebackupOptions: readonly string[];
+  /** A copy of this node comes from the archive where it can; absent = never. */
+  readonly seedFromArchive?: boolean;
   /** Parameters of the node file: win over those of the cluster settings. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly restoreCommand: string | null;

@@ -27,6 +27,7 @@ describe("the described shape is the real one", () => {
       const bodies: Readonly<Record<string, unknown>> = {
         "/v1/grant": { holder: "db2", token: 3, hold_ms: 5000 },
         "/v1/routing": { order: "detach", node: "db2" },
+        "/v1/restores": { dir: "/srv/restored", target: { kind: "time", time: "2026-11-20T14:01:00Z" } },
       };
       const body = bodies[path] ?? settings;
       const reply = await askAs(base, method, path.replace("{name}", "db3"), body);

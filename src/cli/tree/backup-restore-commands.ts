@@ -9,10 +9,11 @@ export function addRestoreCommands(backup: Command, bind: Bind): void {
     backup
       .command("restore")
       .description(
-        "restore a backup to a directory of this host, up to a moment, a position, a transaction or a name",
+        "restore a backup to a directory, up to a moment, a position, a transaction or a name; or put the whole cluster back (--cluster NAME without --to)",
       )
       .argument("[backup]", "an id, its beginning or a label (default: the best one for the target)")
-      .requiredOption("--to <dir>", "the data directory to make")
+      .option("--to <dir>", "the data directory to make")
+      .option("--on <node>", "on this node of the cluster, through its agent")
       .option("--delta", "write over a data directory of the same cluster; what is right in it is kept")
       .option("--start", "start PostgreSQL, wait until it has recovered, and say where it ended")
       .option(
@@ -58,6 +59,7 @@ function restoring(command: Command): Command {
           collect,
         )
         .option("--tablespaces <dir>", "all other tablespaces below this directory")
+        .option("--key-file <file>", "the key of an encrypted repository, where the backup server is asked")
         .option("--verify", "read every file again, and let pg_verifybackup do so")
         .option("--jobs <number>", "objects of the repository read at the same time", wholeNumber(1, 64), 4)
         .option(
