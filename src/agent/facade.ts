@@ -66,10 +66,9 @@ export class AgentFacade implements AgentService {
   }
 
   status(): ClusterStatus {
-    const { mirror, clock, settings, options } = this.#context;
+    const { mirror, clock, settings, options, failsafe } = this.#context;
     const now = clock.now();
     const state = mirror.state;
-    const { failsafe } = this.#context;
     const granted = this.#grantedLeader();
     const leader = state === null ? null : (currentLeader(this.#context, state) ?? granted);
     const heardMs = new Map<NodeName, number>();
