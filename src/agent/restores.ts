@@ -160,6 +160,6 @@ export function archiveOf(context: AgentContext): ReceiverRecord {
   });
 }
 
-function told({ ending: _, ...job }: KeptJob): RestoreJob {
-  return job;
+function told({ id, dir, state, startedAt, endedAt, step, result, fault }: KeptJob): RestoreJob {
+  return { id, dir, state, startedAt, endedAt, step, result, fault };
 }

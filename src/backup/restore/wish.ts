@@ -2,7 +2,7 @@ import { isAbsolute } from "node:path";
 import type { RestoreDone, RestoreSummary, RestoreWish, WishedState } from "../../agent/restore-port.ts";
 import type { Clock } from "../../system/clock.ts";
 import { Fault } from "../../values/fault.ts";
-import { formatLsn, parseLsn } from "../../values/lsn.ts";
+import { formatLsn, parseLsn, type Lsn } from "../../values/lsn.ts";
 import { parseTimeline } from "../../values/names.ts";
 import type { WallTime } from "../../values/time.ts";
 import type { BackupRecord } from "../catalogue/records.ts";
@@ -121,17 +121,17 @@ function summaryOf(source: RestoreSource, plan: RestorePlan, place: Place): Rest
     drill === undefined || proven === null || proven.bytes === 0
       ? null
       : Math.round(((drill.restoreMs + drill.replayMs) * backup.bytes) / proven.bytes);
-  const stop = Object.entries(plan.stop).map(([name, value]) => [
-    name,
-    typeof value === "bigint" ? formatLsn(value as typeof plan.walTo) : value,
-  ]);
+  const parts = Object.entries(plan.stop) as readonly (readonly [string, string | number | boolean | Lsn])[];
+  const stop = parts.map(
+    ([name, value]) => [name, typeof value === "bigint" ? formatLsn(value) : value] as const,
+  );
   return {
     backup: backup.id,
     timeline: plan.timeline,
     timelines: plan.line
       .filter((stretch) => stretch.end === null || stretch.end > plan.walFrom)
       .map((stretch) => stretch.timeline),
-    stop: Object.fromEntries(stop) as RestoreSummary["stop"],
+    stop: Object.fromEntries(stop),
     walFrom: formatLsn(plan.walFrom),
     walTo: formatLsn(plan.walTo),
     segments: plan.files.length,

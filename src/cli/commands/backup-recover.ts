@@ -35,7 +35,8 @@ export async function recover(
   const under = await agent.recovery();
   if (under !== null && under.record.phase !== "done" && under.record.phase !== "failed") {
     context.note([`The cluster is being restored to ${under.record.target} already; this follows it.`]);
-    return ended(context, await follow(context, under.record.id));
+    ended(context, await follow(context, under.record.id));
+    return undefined;
   }
   const plan = await agent.planRecovery(state, flags.jobs);
   const lines = planLines(context, plan, state);
@@ -51,7 +52,8 @@ export async function recover(
   );
   if (answer !== null) return answer;
   const { record } = await agent.startRecovery(state, flags.jobs);
-  return ended(context, await follow(context, record.id));
+  ended(context, await follow(context, record.id));
+  return undefined;
 }
 
 function planLines(
@@ -103,7 +105,7 @@ async function looked(context: CommandContext): Promise<Picture | null> {
   return node === undefined ? null : (await context.agentAt(node.api_url, "write")).recovery();
 }
 
-function ended(context: CommandContext, { record }: Picture): undefined {
+function ended(context: CommandContext, { record }: Picture): void {
   endProgress(context);
   const look = context.look();
   if (record.problem !== null) {
@@ -125,7 +127,6 @@ function ended(context: CommandContext, { record }: Picture): undefined {
         ]),
     `${record.node} leads; the others follow it as they are copied or rewound: pgherd status --watch. A base backup was asked for.`,
   ]);
-  return undefined;
 }
 
 function partly(thrown: unknown): CommandFailure {

@@ -1,4 +1,4 @@
-import type { RestoreDone, RestoreJob, RestoreSummary, RestoreWish } from "../../agent/restore-port.ts";
+import type { RestoreDone, RestoreJob, RestoreWish } from "../../agent/restore-port.ts";
 import { toWire } from "../../api/wire.ts";
 import { Fault } from "../../values/fault.ts";
 import { nodeNamed } from "../ask-nodes.ts";
@@ -34,7 +34,7 @@ export async function restoreOn(
   absolute(wish.dir);
   if (wish.tablespacesBelow !== null) absolute(wish.tablespacesBelow);
   const agent = await context.agentAt(node.api_url, "write");
-  const summary = (await agent.planRestore(wish)) as RestoreSummary;
+  const summary = await agent.planRestore(wish);
   const lines = planLines(summary, wish.target, `${node.name}:${wish.dir}`, context.look());
   if (flags.dryRun === true) {
     context.result(toWire({ dryRun: true, node: node.name, ...summary }), [...lines, "Nothing was changed."]);

@@ -54,7 +54,7 @@ export function reportLines(done: RestoreDone, look: Look): string[] {
 }
 
 /** A target in words. Pure. */
-export function aim(target: WishedTarget, look: Look): string {
+function aim(target: WishedTarget, look: Look): string {
   switch (target.kind) {
     case "latest":
       return "the newest state";
