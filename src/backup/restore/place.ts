@@ -1,7 +1,7 @@
 import type { Lsn } from "../../values/lsn.ts";
 import type { Timeline } from "../../values/names.ts";
 import type { WallTime } from "../../values/time.ts";
-import { newestCovered } from "./coverage.ts";
+import { covers, newestCovered } from "./coverage.ts";
 import { stretchAt } from "./lines.ts";
 import { timelineBefore } from "./reachable.ts";
 import * as refusal from "./refusal.ts";
@@ -97,9 +97,11 @@ function position(
   // No record begins there or after it: all there is.
   if (found === null) return wholeArchive(situation, end, last);
   const { inclusive } = situation.request;
+  // With a hole before the record, others may begin nearer: a backup from behind the hole is of a later state.
+  const isNext = covers(situation.coverage, lsn, found.lsn);
   return {
     stop: { kind: "lsn", lsn, inclusive },
-    consistentBy: inclusive ? found.endLsn : found.lsn,
+    consistentBy: isNext ? (inclusive ? found.endLsn : found.lsn) : lsn,
     walTo: found.endLsn,
     timeline: found.timeline,
     // The record itself may be a transaction's end.
