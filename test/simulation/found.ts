@@ -11,6 +11,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "archive-acks-early": { seed: 1, invariant: "I2" },
   "archive-streams-on": { seed: 67, invariant: "I2" },
   "archive-wal-left": { seed: 1, invariant: "I2" },
+  "candidate-outside": { seed: 88, invariant: "I3" },
   "checkpointer-not-awaited": { seed: 51, invariant: "I2" },
   "clients-after-crash": { seed: 4, invariant: "I2" },
   "diverged-followed": { seed: 9, invariant: "I5" },
