@@ -9,6 +9,7 @@ export interface Finding {
 export const plantsFound: Readonly<Record<string, Finding>> = {
   "any-standby-counts": { seed: 9, invariant: "I2" },
   "archive-acks-early": { seed: 1, invariant: "I2" },
+  "archive-follows-lower": { seed: 109, invariant: "I2" },
   "archive-streams-on": { seed: 67, invariant: "I2" },
   "archive-wal-left": { seed: 1, invariant: "I2" },
   "candidate-outside": { seed: 88, invariant: "I3" },
@@ -35,6 +36,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "receiver-returns": { seed: 10, invariant: "I1" },
   "record-replaced": { seed: 13, invariant: "I2" },
   "rewind-unsaved": { seed: 4, invariant: "I6" },
+  "successor-behind": { seed: 13, invariant: "I2" },
   "suspend-ignored": { seed: 76, invariant: "I1" },
   "timeline-ignored": { seed: 7, invariant: "I2" },
   "unprotected-unrecorded": { seed: 1, invariant: "I2" },
