@@ -212,10 +212,7 @@ class BaseRun {
   /** Writes what was learnt of the backup; whether it is kept is for others to say, while it is made too. */
   async #put(record: BackupRecord): Promise<BackupRecord> {
     const learnt = Object.entries(record).filter(([field]) => field !== "keep");
-    const written = await this.#catalogue.change(
-      record.id,
-      Object.fromEntries(learnt),
-    );
+    const written = await this.#catalogue.change(record.id, Object.fromEntries(learnt));
     this.#record = written;
     return written;
   }
