@@ -34,6 +34,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "promise-strands": { seed: 24, invariant: "I5" },
   "received-trusted": { seed: 189, invariant: "I2" },
   "receiver-returns": { seed: 10, invariant: "I1" },
+  "record-not-compared": { seed: 203, invariant: "I1" },
   "record-replaced": { seed: 13, invariant: "I2" },
   "rewind-unsaved": { seed: 4, invariant: "I6" },
   "successor-behind": { seed: 13, invariant: "I2" },
