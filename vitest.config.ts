@@ -50,6 +50,8 @@ export default defineConfig({
           pool: "forks",
           // Clusters mostly wait: more at a time than cores, each with ports of its own (test/support/ports.ts).
           maxWorkers: 3,
+          // After the others, when a filter means some of each: groups with other numbers of workers cannot run at once.
+          sequence: { groupOrder: 1 },
           testTimeout: 240_000,
           hookTimeout: 300_000,
         },

@@ -1,5 +1,6 @@
 // A soak: clients that come, work, leave in every way there is, and primaries that move and die, for minutes on end. Now and
 // then everybody leaves, and the router tells what it still holds: it must not be more and more.
+import { setMaxListeners } from "node:events";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { say } from "../scripts/run.mjs";
@@ -37,6 +38,8 @@ export async function measureSoak(session, { pgherd, server }) {
   if (typeof system === "string") throw new Error(`the router did not start: ${system}`);
   session.include(system);
   await withWire(system, (client) => client.query("create table if not exists soak_row (n int)"));
+  // Every worker that sleeps listens for the end of the measurement.
+  setMaxListeners(workers * 2, session.signal);
   const told = [];
   const counts = { visits: 0, refused: new Map() };
   const began = nowMs();

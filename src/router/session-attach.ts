@@ -56,9 +56,14 @@ export async function attach(
   }
 }
 
-/** PostgreSQL would say the same again; that it is full is said to a new client at once, and not to one that is carried. */
+/**
+ * PostgreSQL would say the same again. A new client is told at once that the server is full or lets it in by no rule; one
+ * that is carried waits, as it was let in before: a primary after a crash keeps all clients out for a while (P6).
+ */
 function isFinal(failure: BackendFailure, wanted: Wanted): boolean {
-  return failure.kind === "refused" || (failure.said?.code === "53300" && wanted.state === null);
+  const code = failure.answer === null ? undefined : failure.said?.code;
+  if (code === "53300" || code === "28000") return wanted.state === null;
+  return failure.kind === "refused";
 }
 
 function messageOf(failure: BackendFailure): Buffer {

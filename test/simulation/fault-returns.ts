@@ -121,8 +121,7 @@ export const returns = {
         ? late(world, node.name, storePlace, 200 * 10 ** plan.detail)
         : late(world, storePlace, node.name, 100 * 12 ** plan.detail),
     ];
-    if (taker !== undefined)
-      undone.push(late(world, storePlace, taker.name, 100 * 12 ** third(plan.detail)));
+    if (taker !== undefined) undone.push(late(world, storePlace, taker.name, 100 * 12 ** third(plan.detail)));
     return () => {
       for (const undo of undone) undo();
     };

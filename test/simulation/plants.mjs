@@ -101,8 +101,8 @@ export const plants = {
     patches: [
       {
         file: cluster("candidates"),
-        old: "if (!protectedNow || isRecorded(durability.value, member)) ranked.push",
-        new: "if (!protectedNow || isRecorded(durability.value, member) || !protectedNow || true) ranked.push",
+        old: "const to = !protectedNow || isRecorded(durability.value, member) ? ranked : others;",
+        new: "const to = record.name.length > 0 || isRecorded(durability.value, member) ? ranked : others;",
       },
     ],
   },

@@ -1,4 +1,6 @@
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
@@ -6,7 +8,8 @@ import { plantsFound } from "./found.ts";
 import { plants } from "./plants.mjs";
 
 const execute = promisify(execFile);
-const command = fileURLToPath(new URL("../../scripts/simulate.mjs", import.meta.url));
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const command = join(root, "scripts/simulate.mjs");
 
 /** A change of the program may let the bug show a few lives later: the search for its seed is the command. */
 const lives = "8";
@@ -30,6 +33,14 @@ describe("planted bugs", () => {
   it("are at least twenty, each with the seed that found it", () => {
     expect(Object.keys(plantsFound).length).toBeGreaterThanOrEqual(20);
     expect(Object.keys(plants)).toEqual(expect.arrayContaining(Object.keys(plantsFound)));
+  });
+
+  it("replace text that is there exactly once", () => {
+    for (const [plant, { patches }] of Object.entries(plants))
+      for (const { file, old } of patches) {
+        const text = readFileSync(join(root, file), "utf8");
+        expect(text.split(old).length - 1, `${plant}: ${old} in ${file}`).toBe(1);
+      }
   });
 
   for (const [plant, { seed, invariant }] of Object.entries(plantsFound))

@@ -57,6 +57,8 @@ export function drawTraits(seed: number, scenario: string | null, earlier = fals
   const settings = {
     ...drawSettings(rng, { ttlMs, counting, calm, promises }),
     ...(archive !== null && drawOrder(seed, nodes)),
+    // A leader that goes on without its standbys, and is lost as early as can be.
+    ...(scenario === "records" && { durability: "degrade", suspect_after: "500ms" }),
   };
   return {
     scenario,

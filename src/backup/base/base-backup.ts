@@ -210,10 +210,11 @@ class BaseRun {
   }
 
   /** Writes what was learnt of the backup; whether it is kept is for others to say, while it is made too. */
-  async #put({ id, keep: _, ...learnt }: BackupRecord): Promise<BackupRecord> {
-    const record = await this.#catalogue.change(id, learnt);
-    this.#record = record;
-    return record;
+  async #put(record: BackupRecord): Promise<BackupRecord> {
+    const learnt = Object.entries(record).filter(([field]) => field !== "keep");
+    const written = await this.#catalogue.change(record.id, Object.fromEntries(learnt));
+    this.#record = written;
+    return written;
   }
 
   /** The newest good backup of this cluster. */

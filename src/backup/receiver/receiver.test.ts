@@ -115,9 +115,9 @@ describe("a receiver", () => {
   });
   afterEach(async () => {
     ending.abort();
-    let over = false;
-    void running.finally(() => (over = true));
-    while (!over) {
+    const state = { over: false };
+    void running.finally(() => (state.over = true));
+    while (!state.over) {
       time.pass(2_000);
       await systemTimers.sleep(5);
     }

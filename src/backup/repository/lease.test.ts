@@ -13,7 +13,7 @@ class Host extends ManualTime {
 }
 
 const minute = 60_000;
-const lost = expect.objectContaining({ code: "BACKUP_LEASE_LOST" });
+const lost: unknown = expect.objectContaining({ code: "BACKUP_LEASE_LOST" });
 
 async function begun(): Promise<{
   time: Host;

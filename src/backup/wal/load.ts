@@ -1,7 +1,7 @@
 import type { Log } from "../../agent/context.ts";
 import { parseHistory } from "../../postgres/timelines.ts";
 import { toFault } from "../../values/fault.ts";
-import { lsnFromBytes } from "../../values/lsn.ts";
+import { formatLsn, lsnFromBytes, maxLsn } from "../../values/lsn.ts";
 import { parseTimeline, type FencingToken, type Timeline } from "../../values/names.ts";
 import type { WallTime } from "../../values/time.ts";
 import type { OrphanRecord, SegmentRecord } from "../catalogue/records.ts";
@@ -178,6 +178,26 @@ export function segmentRecord(
     lastCommit: note?.commits?.last ?? null,
     archivedAt: note?.archivedAt ?? ("1970-01-01T00:00:00.000Z" as WallTime),
   };
+}
+
+/** Whole segments that were archived before the cluster went another way. */
+export function abandonedWal({ books, layout }: Pick<Loaded, "books" | "layout">): readonly OrphanRecord[] {
+  return books.numbers().flatMap((timeline) => {
+    const fork = books.leftAt(timeline);
+    if (fork === null) return [];
+    return books
+      .of(timeline)
+      .filter((segment) => segment.endLsn > fork)
+      .map((segment) => ({
+        key: layout.segment(segment.name),
+        timeline,
+        startLsn: maxLsn(segment.startLsn, fork),
+        endLsn: segment.endLsn,
+        token: segment.token,
+        reason: `archived before the cluster left timeline ${timeline} at ${formatLsn(fork)}`,
+        keptAt: segment.archivedAt,
+      }));
+  });
 }
 
 /** What a stored segment says of itself, from its record. */

@@ -15,7 +15,7 @@ import type { FetchOptions, SegmentToStore, WalArchive, WalIsland } from "./arch
 import type { WalRange } from "./coverage.ts";
 import { fetchWal } from "./fetch.ts";
 import { lsnKey } from "./layout.ts";
-import { readUndamaged, segmentRecord, takeOver, type Loaded } from "./load.ts";
+import { abandonedWal, readUndamaged, segmentRecord, takeOver, type Loaded } from "./load.ts";
 import type { ArchiveOptions } from "./open-archive.ts";
 import { pruneWal } from "./prune.ts";
 import { readSegment } from "./read-segment.ts";
@@ -126,7 +126,7 @@ export class RepositoryArchive implements WalArchive {
   }
 
   orphans(): readonly OrphanRecord[] {
-    return [...this.#loaded.orphans.values(), ...this.#abandoned()];
+    return [...this.#loaded.orphans.values(), ...abandonedWal(this.#loaded)];
   }
 
   async recordGap(gap: GapRecord): Promise<void> {
@@ -197,11 +197,7 @@ export class RepositoryArchive implements WalArchive {
     if (fork === null || endLsn > fork) await this.#refuseStale(token, name);
     if (fork !== null && endLsn > fork) return this.#pastFork(segment, start, endLsn, fork);
     await this.#raise(token);
-    const { commits, damage } = readSegment(
-      head,
-      segment.bytes,
-      await this.#ends.before(segment.bytes, head),
-    );
+    const { commits, damage } = await this.#ends.read(head, segment.bytes);
     if (damage !== null)
       throw new Fault("BACKUP_WAL_INVALID", `${name} holds damaged WAL.`, {
         detail: `At ${formatLsn(damage.lsn)}: ${damage.what}.`,
@@ -332,8 +328,7 @@ export class RepositoryArchive implements WalArchive {
     if (before !== null && before.length >= bytes.length) return;
     await this.#raise(segment.token);
     const end = lsnFromBytes(segmentStart(head.number, head.segmentBytes) + BigInt(bytes.length));
-    const { commits } = readSegment(head, bytes, await this.#ends.before(bytes, head));
-    const note = this.#note(segment, end, commits);
+    const note = this.#note(segment, end, (await this.#ends.read(head, bytes)).commits);
     const { storedBytes } = await repository.write(layout.partial(name), packSegment(bytes, note));
     const record = segmentRecord(name, head.segmentBytes, storedBytes, note);
     if (record !== null) books.putPartial(record);
@@ -367,27 +362,6 @@ export class RepositoryArchive implements WalArchive {
     const { repository, layout } = this.#loaded;
     await repository.write(layout.fence, fenceJson(token));
     this.#loaded.token = token;
-  }
-
-  /** Whole segments that were archived before the cluster went another way. */
-  #abandoned(): readonly OrphanRecord[] {
-    const { books, layout } = this.#loaded;
-    return books.numbers().flatMap((timeline) => {
-      const fork = books.leftAt(timeline);
-      if (fork === null) return [];
-      return books
-        .of(timeline)
-        .filter((segment) => segment.endLsn > fork)
-        .map((segment) => ({
-          key: layout.segment(segment.name),
-          timeline,
-          startLsn: maxLsn(segment.startLsn, fork),
-          endLsn: segment.endLsn,
-          token: segment.token,
-          reason: `archived before the cluster left timeline ${timeline} at ${formatLsn(fork)}`,
-          keptAt: segment.archivedAt,
-        }));
-    });
   }
 
   async #oneAtATime<T>(name: string, work: () => Promise<T>): Promise<T> {

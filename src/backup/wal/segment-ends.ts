@@ -1,8 +1,11 @@
-import type { Timeline } from "../../values/names.ts";
 import { readUndamaged, type Loaded } from "./load.ts";
-import { continuesRecord, endOf } from "./read-segment.ts";
-import { segmentName } from "./segment-name.ts";
+import { continuesRecord, endOf, readSegment, type SegmentContent } from "./read-segment.ts";
+import { segmentName, type SegmentId } from "./segment-name.ts";
 import { unpackSegment } from "./segment-object.ts";
+
+interface SegmentPlace extends SegmentId {
+  readonly segmentBytes: number;
+}
 
 /** The ends of segments, for reading those after them: a record may run over the border. */
 export class SegmentEnds {
@@ -18,11 +21,16 @@ export class SegmentEnds {
     this.#last = { name, bytes: Buffer.from(endOf(bytes)) };
   }
 
-  /** The end of the segment before one that begins with the rest of a record; null = it is not there, or not needed. */
-  async before(
+  /** Reads a segment, or its beginning, behind the one before it where that is there. */
+  async read(
+    segment: Parameters<typeof readSegment>[0] & SegmentPlace,
     bytes: Uint8Array,
-    segment: { readonly timeline: Timeline; readonly number: bigint; readonly segmentBytes: number },
-  ): Promise<Buffer | null> {
+  ): Promise<SegmentContent> {
+    return readSegment(segment, bytes, await this.#before(bytes, segment));
+  }
+
+  /** The end of the segment before one that begins with the rest of a record; null = it is not there, or not needed. */
+  async #before(bytes: Uint8Array, segment: SegmentPlace): Promise<Buffer | null> {
     const { timeline, number, segmentBytes } = segment;
     if (!continuesRecord(bytes) || number === 0n) return null;
     const { books, layout } = this.#loaded;
