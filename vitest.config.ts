@@ -48,8 +48,10 @@ export default defineConfig({
           name: "integration",
           include: ["test/integration/**/*.test.ts"],
           pool: "forks",
-          // Clusters mostly wait: more at a time than cores, each with ports of its own (test/support/ports.ts).
-          maxWorkers: 3,
+          // Clusters mostly wait: two at a time, each with ports of its own (test/support/ports.ts). Three need more than two cores.
+          maxWorkers: 2,
+          // Leases of seconds on a machine that others use too: once more, and said so; what fails twice has failed.
+          retry: 1,
           // After the others, when a filter means some of each: groups with other numbers of workers cannot run at once.
           sequence: { groupOrder: 1 },
           testTimeout: 240_000,

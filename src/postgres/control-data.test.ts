@@ -61,6 +61,10 @@ describe("the output of pg_controldata", () => {
     expect(() => parseControlData(output.replace("0/17414F8", "somewhere"))).toThrow(
       expect.objectContaining({ detail: 'Line "Latest checkpoint location" is "somewhere".' }) as Error,
     );
+    // As a file reads that pg_rewind is writing anew.
+    expect(() => parseControlData(output.replace(/(Bytes per WAL segment: +)\d+/, "$10"))).toThrow(
+      expect.objectContaining({ detail: 'Line "Bytes per WAL segment" is "0".' }) as Error,
+    );
     expect(() => parseControlData("")).toThrow(expect.objectContaining({ code: "PROGRAM_FAILED" }) as Error);
   });
 

@@ -38,7 +38,7 @@ export function parseControlData(output: string): ControlData {
     minRecoveryTimeline: minRecoveryTimeline(lines.get("Min recovery ending loc's timeline")),
     dataChecksums: take("Data page checksum version", count) > 0,
     walLogHints: take("wal_log_hints setting", (text) => text) === "on",
-    walSegmentBytes: take("Bytes per WAL segment", count),
+    walSegmentBytes: take("Bytes per WAL segment", positive),
     maxConnections: take("max_connections setting", count),
     maxWorkerProcesses: take("max_worker_processes setting", count),
     maxWalSenders: take("max_wal_senders setting", count),
@@ -88,6 +88,11 @@ export function knownWalEnd(control: ControlData): Lsn {
 
 function count(text: string): number | undefined {
   return /^[0-9]+$/.test(text) ? Number(text) : undefined;
+}
+
+/** Zero in a control file that is being written anew, as by pg_rewind: it is read again. */
+function positive(text: string): number | undefined {
+  return count(text) === 0 ? undefined : count(text);
 }
 
 function timeline(text: string): Timeline | undefined {
