@@ -27,7 +27,7 @@ describe("restores on hosts that have no repository", () => {
   let archive: ArchiveHost;
   let url: string;
   beforeAll(async () => {
-    cluster = await startCluster({ label: "elsewhere", nodes: 2, ttlSeconds: 3 });
+    cluster = await startCluster({ label: "elsewhere", nodes: 2, ttlSeconds: 10 });
     const store = await storeReader(cluster);
     archive = await startArchiveHost(cluster, store);
     const { primary } = await cluster.settled();

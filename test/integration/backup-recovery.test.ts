@@ -19,7 +19,7 @@ describe("a whole cluster put back to an earlier state", () => {
   let store: StoreReader;
   let name: string;
   beforeAll(async () => {
-    cluster = await startCluster({ label: "recovery", nodes: 2, ttlSeconds: 3 });
+    cluster = await startCluster({ label: "recovery", nodes: 2, ttlSeconds: 10 });
     store = await storeReader(cluster);
     archive = await startArchiveHost(cluster, store);
     name = (await cluster.demo()).cluster;
