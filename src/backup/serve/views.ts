@@ -107,9 +107,12 @@ export function restorableOf(
   const ranges = reachableOn(coverageOf(line, timelines, known.segments), known.backups);
   const [first, last] = [ranges[0], ranges.at(-1)];
   if (first === undefined || last === undefined || first.begin.time === null) return null;
+  // The last commit may be older than the end of the backup behind it.
+  const { begin, end } = last;
+  const isOlder = begin.time !== null && end.time !== null && Date.parse(end.time) < Date.parse(begin.time);
   return {
     from: first.begin.time,
-    to: last.end.time,
+    to: isOlder ? begin.time : end.time,
     toLsn: last.end.lsn,
     timeline: last.end.timeline,
     behindMs,
