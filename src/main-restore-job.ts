@@ -12,7 +12,7 @@ const orphanMs = 10_000;
 /** PostgreSQL and its agent come first on a host that both may need. */
 const niceness = 5;
 
-/** `pgherd restore-job`: a child of an agent, one for each restore. @returns the exit code */
+/** `pgherd restore-job DIR`: a child of an agent, one for each restore. @returns the exit code */
 export async function restoreJobMain(): Promise<number> {
   if (process.send === undefined) {
     process.stderr.write("pgherd restore-job is started by an agent.\n");

@@ -23,6 +23,12 @@ const checkpointMs = 60_000;
  */
 export const restoreCluster: Executor<{ kind: "restore-cluster" }> = async ({ context, step }) => {
   const { instance, options, journal, notebook } = context;
+  if ((await instance.prepared?.isWhole()) !== true) {
+    // Somebody has emptied the place: it is restored once more, while the cluster serves on its old line.
+    notebook.prepared = null;
+    context.log("warn", "recovery.prepared_gone", {});
+    return;
+  }
   step("checkpoint");
   await instance.checkpoint(checkpointMs).catch((thrown: unknown) => {
     context.log("warn", "postgres.checkpoint_failed", { message: String(thrown) });

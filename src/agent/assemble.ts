@@ -27,6 +27,7 @@ import { Notebook } from "./notebook.ts";
 import type { Peers } from "./peers.ts";
 import { RecordKeeper } from "./record.ts";
 import { ClusterRecovery } from "./recovery.ts";
+import type { RestorePlaces } from "./restore-places.ts";
 import { RestoreJobs } from "./restores.ts";
 import { SecretStore } from "./secrets.ts";
 import type { StateFiles } from "./state-files.ts";
@@ -157,7 +158,13 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     parts.onRound();
   });
   const { dataDir, stateDir } = config;
-  const restores = new RestoreJobs(context, [dataDir, `${dataDir}.new`, stateDir], recovery);
+  const places = (): RestorePlaces => ({
+    node: options.node,
+    dataDir,
+    stateDir,
+    below: options.restoreBelow ?? null,
+  });
+  const restores = new RestoreJobs(context, places, recovery);
   const service = new AgentFacade({
     context,
     agent,
@@ -168,7 +175,13 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       const fresh = await parts.reloadConfig();
       const changed = changedKeys(config, fresh);
       options = optionsOf(
-        { ...config, tags: fresh.tags, location: fresh.location },
+        {
+          ...config,
+          tags: fresh.tags,
+          location: fresh.location,
+          seedFromArchive: fresh.seedFromArchive ?? false,
+          restoreBelow: fresh.restoreBelow ?? null,
+        },
         parts.agentVersion,
         identity.nodeId,
         options.agentId,
@@ -291,6 +304,7 @@ function optionsOf(config: NodeConfig, agentVersion: string, nodeId: string, age
     bootstrap: config.bootstrap,
     basebackupOptions: postgresql.basebackupOptions,
     seedFromArchive: config.seedFromArchive ?? false,
+    restoreBelow: config.restoreBelow ?? null,
     parameters: postgresql.parameters,
     restoreCommand: postgresql.restoreCommand,
     recoveryMinApplyDelayMs: postgresql.recoveryMinApplyDelayMs,
@@ -300,7 +314,7 @@ function optionsOf(config: NodeConfig, agentVersion: string, nodeId: string, age
   };
 }
 
-/** Which top-level keys of the node file changed. Only tags and location take effect without a restart of the agent. */
+/** Which top-level keys of the node file changed. Tags, location and backup (but its key_file) take effect without a restart of the agent. */
 function changedKeys(before: NodeConfig, after: NodeConfig): string[] {
   const keys = Object.keys(after) as (keyof NodeConfig)[];
   return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));

@@ -131,9 +131,12 @@ export class ClusterRecovery implements RecoveryService {
     const record = recoveryOf(this.#context.mirror.state);
     if (record === null || (record.phase !== "preparing" && record.phase !== "prepared"))
       throw new Fault("NOT_FOUND", "No recovery is under way that could be called off");
+    const idle = this.#working === null;
     this.#working?.ending.abort();
-    const fault = new Fault("BACKUP_CANCELLED", "It was called off").report();
+    const fault = new Fault("BACKUP_CANCELLED", "The recovery was called off").report();
     await this.#change(record, { phase: "failed", problem: fault });
+    // A try that is under way takes its own away when it has ended.
+    if (idle) await this.#discard();
     return this.last() ?? { record, step: null };
   }
 
@@ -293,7 +296,7 @@ export class ClusterRecovery implements RecoveryService {
     if (recovery !== null && recovery.phase !== "done" && recovery.phase !== "failed")
       throw new Fault("OPERATION_RUNNING", `The cluster is being restored to ${recovery.target}.`, {
         detail: `It is ${recovery.phase} since ${recovery.updatedAt}. ${nothingChanged}`,
-        hint: "The same command follows it; DELETE /v1/recovery calls it off.",
+        hint: "The same command follows it, pgherd backup recover --cancel calls it off.",
       });
   }
 }

@@ -1,9 +1,9 @@
-import { sep } from "node:path";
 import type { ReceiverRecord } from "../cluster/records.ts";
 import { Fault, toFault } from "../values/fault.ts";
 import type { AgentContext } from "./context.ts";
 import { nearestArchive } from "./local-archive.ts";
 import type { ClusterRecovery, RecoveryService } from "./recovery.ts";
+import { allowedWish, type RestorePlaces } from "./restore-places.ts";
 import type { RestoreJob, RestoreSummary, RestoreWish } from "./restore-port.ts";
 
 /** Ended restores that are still told of. */
@@ -33,21 +33,20 @@ type KeptJob = RestoreJob & { readonly ending: AbortController };
 /** Keeps the restores of one agent. They end with it, and the same request goes on where one ended. */
 export class RestoreJobs implements RestoreService {
   readonly #context: AgentContext;
-  /** The node's own directories: its data is restored by other ways. */
-  readonly #own: readonly string[];
+  readonly #places: () => RestorePlaces;
   readonly #jobs: KeptJob[] = [];
   #starting = false;
 
   readonly cluster: ClusterRecovery;
 
-  constructor(context: AgentContext, own: readonly string[], cluster: ClusterRecovery) {
+  constructor(context: AgentContext, places: () => RestorePlaces, cluster: ClusterRecovery) {
     this.#context = context;
-    this.#own = own;
+    this.#places = places;
     this.cluster = cluster;
   }
 
-  async plan(wish: RestoreWish): Promise<RestoreSummary> {
-    this.#refuseOwn(wish);
+  async plan(asked: RestoreWish): Promise<RestoreSummary> {
+    const wish = allowedWish(asked, this.#places());
     const signal = new AbortController().signal;
     const work = { kind: "plan", wish } as const;
     return this.#context.archive.restore(archiveOf(this.#context), work, { signal, onStep: () => undefined });
@@ -64,7 +63,7 @@ export class RestoreJobs implements RestoreService {
     try {
       // What cannot be done is said at once, and not by a job that fails.
       await this.plan(wish);
-      return this.#begin(archiveOf(this.#context), wish);
+      return this.#begin(archiveOf(this.#context), allowedWish(wish, this.#places()));
     } finally {
       this.#starting = false;
     }
@@ -136,17 +135,6 @@ export class RestoreJobs implements RestoreService {
     const job = this.#jobs.find((each) => each.id === id);
     if (job === undefined) throw new Fault("NOT_FOUND", `This agent has no restore ${id}`);
     return job;
-  }
-
-  #refuseOwn({ dir }: RestoreWish): void {
-    const within = (inner: string, outer: string): boolean =>
-      inner === outer || inner.startsWith(outer.endsWith(sep) ? outer : outer + sep);
-    const own = this.#own.find((each) => within(dir, each) || within(each, dir));
-    if (own !== undefined)
-      throw new Fault("BACKUP_TARGET_IN_USE", `${dir} belongs to this node of the cluster`, {
-        detail: `The agent works with ${own}.`,
-        hint: "Choose another place; the whole cluster goes back with pgherd backup restore --cluster NAME --time ...",
-      });
   }
 }
 

@@ -13,7 +13,8 @@ export interface RestoreClient {
   cancelRestore(id: string): Promise<void>;
   /** What putting the whole cluster back to a state would do; asked of its leader. */
   planRecovery(state: WishedState, jobs: number): Promise<Wire<RecoveryPlan>>;
-  startRecovery(state: WishedState, jobs: number): Promise<Wire<RecoveryPicture>>;
+  /** @param cluster its name, as a word of confirmation */
+  startRecovery(state: WishedState, jobs: number, cluster: string): Promise<Wire<RecoveryPicture>>;
   /** null = there never was one. */
   recovery(): Promise<Wire<RecoveryPicture> | null>;
   cancelRecovery(): Promise<void>;
@@ -42,8 +43,10 @@ export function restoreClient(ask: Ask): RestoreClient {
       fromWire(
         await ask("POST", "/v1/recovery", { ...state, jobs, dry_run: true }, planMs),
       ) as Wire<RecoveryPlan>,
-    startRecovery: async (state, jobs) =>
-      fromWire(await ask("POST", "/v1/recovery", { ...state, jobs }, planMs)) as Wire<RecoveryPicture>,
+    startRecovery: async (state, jobs, cluster) =>
+      fromWire(
+        await ask("POST", "/v1/recovery", { ...state, jobs, cluster }, planMs),
+      ) as Wire<RecoveryPicture>,
     recovery: async () => {
       try {
         return fromWire(await ask("GET", "/v1/recovery")) as Wire<RecoveryPicture>;

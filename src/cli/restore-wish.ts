@@ -7,10 +7,8 @@ import { bytesText } from "./render/quantity.ts";
 import { parseMoment } from "./restore-time.ts";
 import type { SourceFlags } from "./restore-source.ts";
 
-/** What `pgherd backup restore` and `pgherd backup clone` take. */
-export interface RestoreFlags extends SourceFlags, ChangeFlags {
-  readonly to?: string;
-  readonly on?: string;
+/** Which state is wanted. */
+export interface TargetFlags {
   readonly time?: string;
   readonly lsn?: string;
   readonly xid?: number;
@@ -19,6 +17,13 @@ export interface RestoreFlags extends SourceFlags, ChangeFlags {
   readonly timeline?: number;
   readonly inclusive?: boolean;
   readonly exclusive?: boolean;
+  readonly jobs: number;
+}
+
+/** What `pgherd backup restore` and `pgherd backup clone` take. */
+export interface RestoreFlags extends TargetFlags, SourceFlags, ChangeFlags {
+  readonly to?: string;
+  readonly on?: string;
   readonly tablespace?: readonly string[];
   readonly tablespaces?: string;
   readonly verify?: boolean;
@@ -26,14 +31,13 @@ export interface RestoreFlags extends SourceFlags, ChangeFlags {
   readonly start?: boolean;
   readonly port?: number;
   readonly listen: string;
-  readonly jobs: number;
   readonly binDir?: string;
 }
 
 /** The state that is wanted. @throws Fault USAGE when several targets are named, or one cannot be read */
 export function wishedState(
   context: CommandContext,
-  flags: RestoreFlags,
+  flags: TargetFlags,
   operands: readonly string[],
 ): WishedState {
   return {
@@ -61,7 +65,7 @@ export function wishOf(
   };
 }
 
-function targetOf(context: CommandContext, flags: RestoreFlags): WishedTarget {
+function targetOf(context: CommandContext, flags: TargetFlags): WishedTarget {
   const targets: WishedTarget[] = [];
   if (flags.time !== undefined) {
     const now = new Date(context.io.clock.wall());

@@ -27,6 +27,8 @@ export interface NodeConfig {
   readonly backupKeyFile?: string;
   /** A copy of this node comes from the archive where it can; absent = never. */
   readonly seedFromArchive?: boolean;
+  /** Restores asked for from elsewhere go below this directory; null, absent = nowhere. */
+  readonly restoreBelow?: string | null;
   readonly bootstrap: {
     /** The first cluster settings, as they are stored: only what was set. */
     readonly settings: Readonly<Record<string, unknown>>;
@@ -146,6 +148,7 @@ export function resolveNodeConfig(
     watchdog: file.watchdog,
     ...(file.backup.key_file === undefined ? {} : { backupKeyFile: file.backup.key_file }),
     seedFromArchive: file.backup.seed,
+    restoreBelow: file.backup.restore_below ?? null,
     fenceCommand:
       file.fence_command === undefined
         ? null

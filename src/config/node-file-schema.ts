@@ -201,6 +201,11 @@ const backup = z.strictObject({
     description:
       "A new or broken standby is restored from the archive, so that no other node is read for it; copied from a member where that fails.",
   }).default(false),
+  restore_below: absolutePath({
+    description:
+      "Below this directory the agent restores to where it is asked to (`pgherd backup restore --on NODE`), and nowhere else.",
+    "x-default": "none: it refuses",
+  }).optional(),
 });
 
 const bootstrap = z.strictObject({

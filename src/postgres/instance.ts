@@ -208,6 +208,8 @@ export interface WalFile {
 export interface PreparedDirectory {
   /** Where it is made. @throws Fault DATA_DIR_NOT_WRITABLE where the data directory cannot be replaced (a mount point) */
   place(): Promise<string>;
+  /** Whether it is there to its last file. */
+  isWhole(): Promise<boolean>;
   /**
    * Puts it in place of the data directory, with the user's configuration of this node; what was there is kept aside (I6). Comes up
    * read-only until somebody starts it otherwise (P1). @returns false when there is none

@@ -25,14 +25,14 @@ export function preparedBeside(on: Lifecycle): PreparedDirectory {
         hint: "Let data_dir be a subdirectory of the mount point.",
       });
     },
+    isWhole: () => isWhole(preparedDirectory(at)),
     swapIn: async () => {
       if (instanceProcesses(at.dataDir).length > 0)
         throw new Fault("POSTGRES_STOP_FAILED", "PostgreSQL still runs on the data directory", {
           hint: "Stop it first.",
         });
       const prepared = preparedDirectory(at);
-      // The control file comes last: without it the directory is not whole.
-      if ((await stat(join(prepared, "global/pg_control")).catch(() => null)) === null) return false;
+      if (!(await isWhole(prepared))) return false;
       if ((await examineDirectory(at, await on.major())).kind === "data")
         await keepConfig(at.dataDir, at.files.keptConfig);
       await restoreConfig(at.files.keptConfig, prepared);
@@ -44,4 +44,12 @@ export function preparedBeside(on: Lifecycle): PreparedDirectory {
     },
     discard: () => rm(preparedDirectory(at), { recursive: true, force: true, maxRetries: 2 }),
   };
+}
+
+/** The control file comes last: without it the directory is not whole. */
+function isWhole(directory: string): Promise<boolean> {
+  return stat(join(directory, "global/pg_control")).then(
+    () => true,
+    () => false,
+  );
 }

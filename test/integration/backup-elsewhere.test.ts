@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { fileURLToPath } from "node:url";
@@ -172,7 +172,9 @@ describe("restores on hosts that have no repository", () => {
       const ledger = await startLedger(cluster, before.primary, { table: "through_agent" });
       await ledger.more(50);
       await ledger.stop();
-      const dir = join(cluster.dir, "host-elsewhere", "restored");
+      const demo = await cluster.demo();
+      const below = join(demo.dir, "restored");
+      const dir = join(below, "copy");
       const restore = (...more: readonly string[]): Promise<CommandResult> =>
         cluster.cli("backup", "restore", "--on", on, ...more);
       const planned = await restore("--to", dir, "--dry-run");
@@ -187,13 +189,17 @@ describe("restores on hosts that have no repository", () => {
       const again = await restore("--to", dir, "--delta", "--yes");
       expect(again.code).not.toBe(0);
       expect(again.stderr).toContain("PostgreSQL runs on");
-      const own = nodeOf(await cluster.demo(), on).data_dir;
-      for (const place of [own, join(own, "base"), `${own}.new`]) {
+      const own = nodeOf(demo, on).data_dir;
+      symlinkSync(own, join(below, "link"));
+      for (const place of [own, join(own, "base"), `${own}.new`, join(below, "link")]) {
         const refused = await restore("--to", place, "--delta", "--yes");
         expect(refused.code).not.toBe(0);
-        expect(refused.stderr).toContain("belongs to this node");
+        expect(refused.stderr).toContain("does not restore to");
       }
-      const foreign = join(cluster.dir, "foreign");
+      const outside = await restore("--to", join(cluster.dir, "host-elsewhere"));
+      expect(outside.code).not.toBe(0);
+      expect(outside.stderr).toContain("restore_below");
+      const foreign = join(below, "foreign");
       mkdirSync(foreign, { recursive: true });
       writeFileSync(join(foreign, "letter"), "mine");
       const refused = await restore("--to", foreign);

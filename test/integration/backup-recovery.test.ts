@@ -1,4 +1,4 @@
-import { appendFileSync, rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import type { RecoveryRecord } from "../../src/cluster/records.ts";
 import { nodeOf } from "../../src/demo/demo-file.ts";
@@ -66,14 +66,8 @@ describe("a whole cluster put back to an earlier state", () => {
     return { kept, moment: String(row?.["now"]) };
   }
 
-  const words = (moment: string): readonly string[] => [
-    "backup",
-    "restore",
-    "--cluster",
-    name,
-    "--time",
-    moment,
-  ];
+  const words = (moment: string): readonly string[] => ["backup", "recover", "--time", moment];
+  const confirmed = (): readonly string[] => ["--cluster", name, "--yes"];
 
   scenario(
     "by one command, with the others following anew, and what came after gone",
@@ -86,10 +80,15 @@ describe("a whole cluster put back to an earlier state", () => {
       expect(planned.stdout).toContain("is lost to the cluster");
       const unconfirmed = await cluster.cli(...words(moment));
       expect(unconfirmed.code).not.toBe(0);
-      expect(unconfirmed.stderr).toContain("--yes");
+      expect(unconfirmed.stderr).toContain(`--cluster ${name} --yes`);
+      for (const short of [["--yes"], ["--cluster", "another", "--yes"]])
+        expect((await cluster.cli(...words(moment), ...short)).code).not.toBe(0);
+      expect((await cluster.cli("backup", "recover", ...confirmed())).stderr).toContain("which state");
+      const early = await cluster.cli("backup", "recover", "--time", "2001-01-01", ...confirmed());
+      expect(early.code).not.toBe(0);
       expect(await recovery()).toBeNull();
       const started = performance.now();
-      const done = await cluster.cli(...words(moment), "--yes");
+      const done = await cluster.cli(...words(moment), ...confirmed());
       expect(done.code, done.stderr + done.stdout).toBe(0);
       expect(done.stdout).toContain("it really ends at");
       figure(`the whole cluster was put back in ${Math.round(performance.now() - started)} ms`);
@@ -124,7 +123,7 @@ describe("a whole cluster put back to an earlier state", () => {
     () => cluster,
     async (_, before) => {
       const { kept, moment } = await history(before.primary, "pages");
-      const running = cluster.cli(...words(moment), "--yes");
+      const running = cluster.cli(...words(moment), ...confirmed());
       await waitFor(async () => (await recovery())?.phase === "preparing", {
         timeoutMs: 60_000,
         what: "it is being restored",
@@ -140,7 +139,7 @@ describe("a whole cluster put back to an earlier state", () => {
       // Where another node took the lease meanwhile it failed, and nothing was changed: asked again it succeeds.
       if ((await recovery())?.phase === "failed") {
         await cluster.settled({ timeoutMs: 240_000 });
-        const again = await cluster.cli(...words(moment), "--yes");
+        const again = await cluster.cli(...words(moment), ...confirmed());
         expect(again.code, again.stderr).toBe(0);
       }
       const after = await cluster.settled({ timeoutMs: 240_000 });
@@ -156,7 +155,10 @@ describe("a whole cluster put back to an earlier state", () => {
       const node = nodeOf(await cluster.demo(), standby);
       await cluster.kill(standby, "host");
       rmSync(node.data_dir, { recursive: true });
-      appendFileSync(node.config, "\nbackup: { seed: true }\n");
+      writeFileSync(
+        node.config,
+        readFileSync(node.config, "utf8").replace(/^backup:$/m, "backup:\n  seed: true"),
+      );
       const ledger = await startLedger(cluster, before.primary, { table: "seeded" });
       await ledger.more(50);
       await cluster.start(standby);

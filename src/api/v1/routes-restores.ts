@@ -61,9 +61,14 @@ export const restoreRoutes: readonly V1Route[] = [
     reply: shape.recoveryReply,
     handle: async ({ service }, { body }) => {
       const { cluster } = service.restores;
-      return body.dry_run
-        ? jsonReply(200, toWire(await cluster.plan(stateOf(body), body.jobs)))
-        : jsonReply(202, toWire(await cluster.start(stateOf(body), body.jobs)));
+      if (body.dry_run) return jsonReply(200, toWire(await cluster.plan(stateOf(body), body.jobs)));
+      // A request that was made for another cluster, or for a directory, must not end this one's line.
+      if (body.cluster !== service.identity.cluster)
+        throw new Fault("REQUEST_INVALID", "The name of the cluster that goes back must be given", {
+          detail: `This is ${service.identity.cluster}. Nothing was changed.`,
+          hint: 'Send its name as "cluster", or "dry_run": true to see what it would do.',
+        });
+      return jsonReply(202, toWire(await cluster.start(stateOf(body), body.jobs)));
     },
   }),
   route({

@@ -116,7 +116,14 @@ export const job = z.strictObject({
 export const restoreReply = z.union([summary, job]);
 export const jobs = z.array(job);
 
-export const recoveryBody = z.strictObject(stateBody);
+export const recoveryBody = z.strictObject({
+  ...stateBody,
+  cluster: z
+    .string()
+    .max(200)
+    .optional()
+    .meta({ description: "The name of the cluster that goes back: needed for all but a dry run" }),
+});
 
 export const recoveryPlan = z.strictObject({
   node: z.string(),

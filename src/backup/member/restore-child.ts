@@ -37,7 +37,8 @@ export function restoreInChild<W extends RestoreWork>(
       state.over = true;
       how();
     };
-    const child = childrenOf(command)(["restore-job"], {
+    // The place is told in an argument too: who empties it ends by it what still works there.
+    const child = childrenOf(command)(["restore-job", order.work.wish.dir], {
       message: (message) => {
         const report = parseWorkReport(message);
         switch (report?.kind) {

@@ -2,11 +2,11 @@ import type { RecoveryPicture, RecoveryPlan } from "../../agent/recovery.ts";
 import { toWire, type Wire } from "../../api/wire.ts";
 import { Fault, faultCatalogue, type FaultCode } from "../../values/fault.ts";
 import { nodeNamed } from "../ask-nodes.ts";
-import { declined, type CommandContext } from "../context.ts";
+import { declinedByName, type ChangeFlags, type CommandContext } from "../context.ts";
 import { CommandFailure } from "../failure.ts";
 import { bytesText, momentText } from "../render/quantity.ts";
 import { wayLine } from "../render/restore.ts";
-import { progressLine, wishedState, type RestoreFlags } from "../restore-wish.ts";
+import { progressLine, wishedState, type TargetFlags } from "../restore-wish.ts";
 import { endProgress } from "../wait-for-node.ts";
 
 type Picture = Wire<RecoveryPicture>;
@@ -15,29 +15,44 @@ const lookEveryMs = 500;
 /** The leader is another program for a moment while the cluster changes its line. */
 const silenceMs = 120_000;
 
-/**
- * `pgherd backup restore --cluster NAME --time ...` without a place: the whole cluster goes back. The command only asks and follows;
- * run again it follows what is under way.
- */
+interface RecoverFlags extends TargetFlags, ChangeFlags {
+  readonly cluster?: string;
+  readonly cancel?: boolean;
+}
+
+/** `pgherd backup recover`: the whole cluster goes back. It only asks and follows; run again it follows what is under way. */
 export async function recover(
   context: CommandContext,
-  flags: RestoreFlags,
+  flags: RecoverFlags,
   operands: readonly string[],
 ): Promise<number | undefined> {
   const state = wishedState(context, flags, operands);
   const status = await (await context.reader()).status();
-  if (status.cluster !== flags.cluster)
-    throw new Fault("USAGE", `This is the cluster ${status.cluster}, not ${flags.cluster ?? ""}`, {
-      hint: "Name the one that is to go back: its name stands for its data.",
+  if (flags.cluster !== undefined && status.cluster !== flags.cluster)
+    throw new Fault("USAGE", `This is the cluster ${status.cluster}, not ${flags.cluster}`, {
+      hint: "Another one is reached with --api, --config or --dir.",
     });
-  const leader = nodeNamed(status, status.leader ?? "");
+  if (status.leader === null)
+    throw new Fault("NO_LEADER", "Nobody leads the cluster: its leader is who puts it back", {
+      hint: "See pgherd status. Without a cluster: pgherd backup restore --to DIR.",
+    });
+  const leader = nodeNamed(status, status.leader);
   const agent = await context.agentAt(leader.api_url, "write");
+  if (flags.cancel === true) {
+    await agent.cancelRecovery();
+    context.result({ cancelled: true }, ["It was called off: the cluster goes on as it was."]);
+    return undefined;
+  }
   const under = await agent.recovery();
   if (under !== null && under.record.phase !== "done" && under.record.phase !== "failed") {
     context.note([`The cluster is being restored to ${under.record.target} already; this follows it.`]);
     ended(context, await follow(context, under.record.id));
     return undefined;
   }
+  if (state.target.kind === "latest")
+    throw new Fault("USAGE", "Back to which state?", {
+      hint: "Give one of --time, --lsn, --xid, --name, --immediate. What can be reached: pgherd backup list.",
+    });
   const plan = await agent.planRecovery(state, flags.jobs);
   const lines = planLines(context, plan, state);
   if (flags.dryRun === true) {
@@ -45,13 +60,14 @@ export async function recover(
     return undefined;
   }
   context.note(lines);
-  const answer = await declined(
+  const answer = await declinedByName(
     context,
-    `Put the whole cluster ${status.cluster} back, and lose what came after?`,
-    flags,
+    `The whole cluster ${status.cluster} goes back, and loses what came after.`,
+    status.cluster,
+    { ...flags, given: { option: "--cluster", value: flags.cluster } },
   );
   if (answer !== null) return answer;
-  const { record } = await agent.startRecovery(state, flags.jobs);
+  const { record } = await agent.startRecovery(state, flags.jobs, status.cluster);
   ended(context, await follow(context, record.id));
   return undefined;
 }
@@ -132,6 +148,7 @@ function ended(context: CommandContext, { record }: Picture): void {
 function partly(thrown: unknown): CommandFailure {
   return new CommandFailure(thrown, {
     kind: "partly",
-    state: "The same command follows the recovery; pgherd status shows the cluster.",
+    state:
+      "The same command follows the recovery, pgherd backup recover --cancel calls it off; pgherd status shows the cluster.",
   });
 }

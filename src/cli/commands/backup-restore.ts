@@ -22,11 +22,9 @@ export async function restore(
     throw new Fault("USAGE", "--port is for a server that is started", { hint: "Add --start." });
   if (flags.on !== undefined)
     return (await import("./backup-restore-on.ts")).restoreOn(context, flags, operands);
-  if (flags.to === undefined && flags.cluster !== undefined)
-    return (await import("./backup-recover.ts")).recover(context, flags, operands);
   if (flags.to === undefined)
     throw new Fault("USAGE", "Where to?", {
-      hint: "Name a directory with --to DIR; or the cluster with --cluster NAME, to put the whole of it back.",
+      hint: "Name a directory with --to DIR. The whole cluster goes back with pgherd backup recover.",
     });
   const resolved = resolvedHere(context);
   const to = {
