@@ -42,9 +42,7 @@ describe("where an agent restores to when somebody asks it", () => {
   });
 
   it("is nowhere when it names none", () => {
-    expect(() => allowedWish(wish, { ...places, below: null })).toThrow(
-      expect.objectContaining({ code: "REQUEST_INVALID", hint: expect.stringContaining("restore_below") }),
-    );
+    expect(() => allowedWish(wish, { ...places, below: null })).toThrow(/restores to no directory/);
   });
 
   it.each([
