@@ -286,6 +286,9 @@ describe("a backup server of one cluster without agents", () => {
     expect(offline.code, offline.stderr).toBe(0);
     expect((JSON.parse(offline.stdout) as Backup[]).map(({ id }) => id)).toEqual(there.map(({ id }) => id));
     expect(offline.stderr).toContain("does not run");
+    const verified = await server.command("verify");
+    expect(verified.code, verified.stderr).toBe(0);
+    expect(verified.stdout).toContain("Everything is whole");
     const to = join(home.path, "offline");
     const restored = await server.command("restore", "--to", to, "--immediate", "--yes");
     expect(restored.code, restored.stderr).toBe(0);
