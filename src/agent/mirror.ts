@@ -224,6 +224,7 @@ function essenceOf(state: ClusterState): string {
     state.moveOutcome.version,
     state.settings.version,
     state.gate.version,
+    state.recovery?.version ?? 0,
     ...nodes,
     ...receivers,
   ].join("|");
