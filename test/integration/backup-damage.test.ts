@@ -378,15 +378,14 @@ describe("what is stored and is not as it should be", () => {
 
   it("is found without a server too, and nothing is changed on the way", async () => {
     reset();
-    const here = ["verify", "--repository", damaged];
-    const withKey = [...here, "--key-file", keyFile()];
+    const withKey = ["verify", "--repository", damaged, "--key-file", keyFile()];
     const before = everything();
     const whole = await server.command(...withKey);
     expect(whole.code, whole.stderr).toBe(0);
     expect(whole.stdout).toContain("Everything is whole");
-    const one = await server.command(...withKey, "latest", "--json");
-    expect(one.code, one.stderr).toBe(0);
+    expect((await server.command(...withKey, "latest", "--json")).code).toBe(0);
     expect(everything()).toEqual(before);
+    expect((await server.command("verify", "--repository", damaged)).stderr).toContain("BACKUP_KEY_WRONG");
     const pack = flip(packs("pages")[0]);
     const segment = remove(segments(1)[3]);
     const told = await server.command(...withKey, "--json");
@@ -397,16 +396,5 @@ describe("what is stored and is not as it should be", () => {
     expect(clusters.map(({ cluster }) => cluster)).toEqual(["test"]);
     expect(clusters[0]?.problems.map((problem) => problem.key).sort()).toEqual([segment, pack].sort());
     expect(clusters[0]?.problems).toEqual((await verify()).problems);
-    for (const [words, says] of [
-      [here, "BACKUP_KEY_WRONG"],
-      [["verify", "--repository", home.path], "BACKUP_NOT_FOUND"],
-      [["verify", "--repository", keyFile()], "not a directory"],
-      [[...withKey, "--cluster", "other"], "no cluster other"],
-      [[...withKey, "20200101"], "no backup 20200101"],
-    ] as const) {
-      const refused = await server.command(...words);
-      expect(refused.code).not.toBe(0);
-      expect(refused.stderr.replaceAll(/\s+/g, " ")).toContain(says);
-    }
   }, 200_000);
 });
