@@ -223,9 +223,22 @@ export function parseSecrets(text: string): z.infer<typeof secretsSchema> {
 
 /** JSON with LSNs as PostgreSQL writes them; the reverse of the schemas above. */
 export function encodeRecord(record: unknown): string {
-  return JSON.stringify(record, (_key, value: unknown) =>
-    typeof value === "bigint" ? formatLsn(value as Lsn) : value,
-  );
+  return JSON.stringify(withTexts(record));
+}
+
+/** The same with LSNs as texts; what holds none is the very same value. Much cheaper than to ask for each value while it is written. */
+function withTexts(value: unknown): unknown {
+  if (typeof value === "bigint") return formatLsn(value as Lsn);
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(withTexts);
+  let copy: Record<string, unknown> | null = null;
+  for (const [name, field] of Object.entries(value)) {
+    const text = withTexts(field);
+    if (text === field) continue;
+    copy ??= { ...value };
+    copy[name] = text;
+  }
+  return copy ?? value;
 }
 
 /** Patroni's `history` key: `[[timeline, lsn, reason, time, new leader], ...]`. */

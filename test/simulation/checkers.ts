@@ -1,6 +1,7 @@
 import type { DcsTransaction } from "../../src/dcs/dcs.ts";
 import type { NodeName } from "../../src/values/names.ts";
 import type { Engine } from "./engine.ts";
+import { parsed } from "./parsed.ts";
 import type { Backend } from "./postgres/backend.ts";
 import type { Observer } from "./postgres/cluster-net.ts";
 import type { Postgres } from "./postgres/postgres.ts";
@@ -108,7 +109,7 @@ export class Checkers implements Observer {
   }
   get lease(): Lease | null {
     const text = this.#store.values.get(keys.lease);
-    return text === undefined ? null : (JSON.parse(text) as Lease);
+    return text === undefined ? null : (parsed(text) as Lease);
   }
   /** The server that takes writes on the newest timeline. */
   get writer(): Server | null {
@@ -212,7 +213,7 @@ export class Checkers implements Observer {
     const { files } = postgres.host;
     const identity = files.get("node.json") ?? files.get("member.json");
     if (identity === undefined) return postgres.host.name;
-    const { incarnation } = JSON.parse(identity) as { incarnation: string };
+    const { incarnation } = parsed(identity) as { incarnation: string };
     return `${postgres.host.name}/${incarnation.slice(0, 8)}`;
   }
 
