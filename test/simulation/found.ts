@@ -44,8 +44,15 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "wiped-member-counts": { seed: 22, invariant: "I2" },
 };
 
-/** Seeds, by scenario (null = all faults), in which the program itself once failed; drawn as lives were then (WorldTraits.earlier). */
-export const bugsFound: readonly { readonly seed: number; readonly scenario: string | null }[] = [
+/** A life in which the program itself once failed, by scenario (null = all faults). */
+export interface BugFound {
+  readonly seed: number;
+  readonly scenario: string | null;
+  /** False: drawn as lives are now; else as they were then (WorldTraits.earlier). */
+  readonly earlier?: false;
+}
+
+export const bugsFound: readonly BugFound[] = [
   { seed: 2027, scenario: null },
   { seed: 28, scenario: "changes" },
   { seed: 40, scenario: "changes" },
@@ -57,4 +64,5 @@ export const bugsFound: readonly { readonly seed: number; readonly scenario: str
   { seed: 40018, scenario: null },
   { seed: 137, scenario: "crashes" },
   { seed: 40036, scenario: null },
+  { seed: 40034, scenario: null, earlier: false },
 ];
