@@ -12,7 +12,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "archive-follows-lower": { seed: 109, invariant: "I2" },
   "archive-streams-on": { seed: 67, invariant: "I2" },
   "archive-wal-left": { seed: 1, invariant: "I2" },
-  "candidate-outside": { seed: 88, invariant: "I3" },
+  "candidate-outside": { seed: 102, invariant: "I3" },
   "checkpointer-not-awaited": { seed: 51, invariant: "I2" },
   "clients-after-crash": { seed: 4, invariant: "I2" },
   "diverged-followed": { seed: 9, invariant: "I5" },
