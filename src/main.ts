@@ -45,6 +45,11 @@ switch (command) {
     process.exitCode = await backupSpoolMain(process.argv.slice(3));
     break;
   }
+  case "restore-job": {
+    const { restoreJobMain } = await import("./main-restore-job.ts");
+    process.exitCode = await restoreJobMain();
+    break;
+  }
   case "backup": {
     // `pgherd backup serve --config FILE` is the daemon; the other words are commands of the operator.
     if (process.argv[3] === "serve") {

@@ -5,6 +5,7 @@ import { elapsedMs } from "../values/time.ts";
 import type { AgentContext } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
 import { saveOwnWal } from "./local-archive.ts";
+import { seedFromArchive } from "./seed.ts";
 import { upstreamAddress } from "./observe.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 import { beginStandby, settle } from "./act-postgres.ts";
@@ -47,11 +48,17 @@ async function untilNotCounted(context: AgentContext): Promise<void> {
   }
 }
 
-export async function copyFrom({ context, signal, step }: Execution, sourceName: NodeName): Promise<void> {
+export async function copyFrom(execution: Execution, sourceName: NodeName): Promise<void> {
+  const { context, signal, step } = execution;
   const { instance, notebook, journal, settings, clock } = context;
   const source = upstreamAddress(context, sourceName);
   if (source === null) throw new Fault("NODE_UNKNOWN", `There is no address of ${sourceName}.`);
   if ((await instance.inspect()).kind === "stopped") await saveOwnWal(context, step);
+  const leads = context.mirror.state?.lease.value?.holder ?? sourceName;
+  if (await seedFromArchive(execution, leads)) {
+    await begin(execution, leads);
+    return;
+  }
   const started = clock.now();
   journal.event("clone_started", true, `copying from ${sourceName}`, { source: sourceName });
   step("copying");
@@ -71,14 +78,18 @@ export async function copyFrom({ context, signal, step }: Execution, sourceName:
     });
     throw thrown;
   }
-  await context.membership.renew();
-  notebook.succeeded("clone", "rejoin", "recovery");
-  notebook.diverged = null;
   journal.event("clone_done", true, `copied from ${sourceName}`, {
     source: sourceName,
     ms: Math.round(elapsedMs(started, clock.now())),
   });
+  await begin(execution, context.mirror.state?.lease.value?.holder ?? sourceName);
+}
+
+/** The data is new: another member from here on, which follows the leader. */
+async function begin({ context, step }: Execution, leader: NodeName): Promise<void> {
+  await context.membership.renew();
+  context.notebook.succeeded("clone", "rejoin", "recovery");
+  context.notebook.diverged = null;
   step("starting");
-  const leader = context.mirror.state?.lease.value?.holder ?? sourceName;
   await beginStandby(context, leader === context.options.node ? null : leader);
 }

@@ -1,11 +1,11 @@
-import type { HistoryEntry, LeaseRecord, MoveOutcome, ReleaseFacts } from "../cluster/records.ts";
+import type { LeaseRecord, MoveOutcome, ReleaseFacts } from "../cluster/records.ts";
 import { durabilityHardLimit, electedEntry } from "../cluster/durability.ts";
 import { currentToken, highestTimeline, type ClusterState } from "../cluster/state.ts";
 import type { Action } from "../cluster/action.ts";
 import type { SyncStandby } from "../cluster/durability.ts";
 import type { Standing } from "../cluster/view.ts";
 import type { DcsWrite } from "../dcs/dcs.ts";
-import { encodePatroniHistory, encodeRecord, keys } from "../dcs/layout.ts";
+import { encodeRecord, keys } from "../dcs/layout.ts";
 import { Fault, toFault, type FaultCode } from "../values/fault.ts";
 import { formatLsn, type Lsn } from "../values/lsn.ts";
 import { nextTimeline, nextToken, type NodeName, type Timeline } from "../values/names.ts";
@@ -15,6 +15,8 @@ import { dcsTimeoutMs } from "./context.ts";
 import type { Execution, Executor } from "./execution.ts";
 import { runFenceCommand } from "./fence-command.ts";
 import { postgresSettings } from "./postgres-settings.ts";
+import { historyWrites, reasonOf } from "./history-writes.ts";
+import { givenUp, recoveryDone, tellRecovered } from "./recovery-record.ts";
 import { RouterGate, type GateReport } from "./router-gate.ts";
 import { durabilityWrites, startingNames } from "./durability-keeper.ts";
 import { currentStanding, upstreamAddress } from "./observe.ts";
@@ -73,6 +75,7 @@ export const takeLease: Executor<Extract<Action, { kind: "take-lease" }>> = asyn
     writes: [
       { key: keys.leader, value: options.node },
       ...(entry === null ? [] : durabilityWrites([...recorded, entry])),
+      ...givenUp(context, before, record.origin?.timeline ?? null),
     ],
   });
   context.log("info", "lease.take", { won, token: record.token, timeline, rule: decision.rule });
@@ -201,6 +204,7 @@ export async function declareServing(context: AgentContext): Promise<void> {
     { key: keys.leader, value: options.node },
     ...historyWrites(kept),
     ...moveDone(context, state),
+    ...recoveryDone(context, state, timeline),
     // The move is over, whoever began it: the routers open.
     ...(state.gate.version === 0 ? [] : [{ key: keys.gate, value: null }]),
   ];
@@ -209,22 +213,7 @@ export async function declareServing(context: AgentContext): Promise<void> {
     { checks: [], writes },
   );
   if (!done) throw new Fault("LOST_LEADERSHIP", "Another node leads now.");
-}
-
-function reasonOf(state: ClusterState): string {
-  const lease = state.lease.value;
-  const move = state.move.value;
-  if (move !== null && move.leader === null) return "failover asked for by an operator";
-  if (lease === null) return "bootstrap";
-  if (move !== null) return "switchover";
-  return "no recovery target specified";
-}
-
-function historyWrites(history: readonly HistoryEntry[]): DcsWrite[] {
-  return [
-    { key: keys.forks, value: encodeRecord(history) },
-    { key: keys.history, value: encodePatroniHistory(history) },
-  ];
+  tellRecovered(context, state);
 }
 
 /** Settles a recorded move, whoever leads now. */

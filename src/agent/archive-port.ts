@@ -1,5 +1,7 @@
 import type { ReceiverRecord } from "../cluster/records.ts";
+import { Fault } from "../values/fault.ts";
 import type { FencingToken } from "../values/names.ts";
+import type { RestoreResults, RestoreWatch, RestoreWork } from "./restore-port.ts";
 
 /** WAL that backup servers keep, as an agent reaches it: through the receiver's record, by the backup server's API. */
 export interface ArchivePort {
@@ -14,6 +16,18 @@ export interface ArchivePort {
   save(receiver: ReceiverRecord): Promise<SavedWal>;
   /** Begins or ends (null) to serve restore_command and archive_command; returns at once, and may be repeated. */
   serve(wish: SpoolWish | null): void;
+  /**
+   * Restores from what the backup server keeps, in a process of its own. A piece of work that was killed is gone on with by the
+   * same one.
+   * @throws Fault BACKUP_*, DATA_DIR_*, DISK_*
+   */
+  restore<W extends RestoreWork>(
+    receiver: ReceiverRecord,
+    work: W,
+    watch: RestoreWatch,
+  ): Promise<RestoreResults[W["kind"]]>;
+  /** Asks for a base backup, begun soon. @throws Fault BACKUP_STORE_* */
+  askForBackup(receiver: ReceiverRecord): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -41,5 +55,7 @@ export const noArchive: ArchivePort = {
   fetch: () => Promise.resolve(null),
   save: () => Promise.resolve({ stored: 0, aside: 0 }),
   serve: () => undefined,
+  restore: () => Promise.reject(new Fault("NOT_FOUND", "This agent knows of no backup server")),
+  askForBackup: () => Promise.resolve(),
   close: () => Promise.resolve(),
 };

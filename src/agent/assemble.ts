@@ -10,6 +10,7 @@ import type { Timers } from "../system/timers.ts";
 import { toFault } from "../values/fault.ts";
 import { provisionalFile } from "./act-bootstrap.ts";
 import { shutdownCheckpointMs } from "./act-postgres.ts";
+import { preparedFile } from "./act-recovery.ts";
 import { Agent } from "./agent.ts";
 import { noArchive, type ArchivePort } from "./archive-port.ts";
 import type { AgentContext, AgentOptions, Log } from "./context.ts";
@@ -25,6 +26,9 @@ import { DcsMirror } from "./mirror.ts";
 import { Notebook } from "./notebook.ts";
 import type { Peers } from "./peers.ts";
 import { RecordKeeper } from "./record.ts";
+import { ClusterRecovery } from "./recovery.ts";
+import type { RestorePlaces } from "./restore-places.ts";
+import { RestoreJobs } from "./restores.ts";
 import { SecretStore } from "./secrets.ts";
 import type { StateFiles } from "./state-files.ts";
 import { Suspicion } from "./suspicion.ts";
@@ -76,6 +80,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
   await journal.load();
   const notebook = new Notebook(clock);
   notebook.provisional = (await files.read(provisionalFile)) !== null;
+  notebook.prepared = await files.read(preparedFile);
   let options = optionsOf(config, parts.agentVersion, identity.nodeId, random.uuid());
   const wake = (): void => agent.wake();
   const mirror = new DcsMirror(parts.dcs, clock, wake);
@@ -141,8 +146,10 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
   const durability = new DurabilityKeeper(context);
   const failsafe = new Failsafe(context);
   const record = new RecordKeeper(context);
+  const recovery = new ClusterRecovery(context);
   const agent: Agent = new Agent(context, record, new Upkeep(context), () => {
     journal.announce();
+    if (agent.decision?.action.kind === "lead") recovery.tend();
     guard.watch(agent.facts?.kind === "running" ? agent.facts.postmasterPid : null);
     if (guarded && agent.cannotWrite && keeper.standing().kind !== "mine") {
       guarded = false;
@@ -150,16 +157,31 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
     }
     parts.onRound();
   });
+  const { dataDir, stateDir } = config;
+  const places = (): RestorePlaces => ({
+    node: options.node,
+    dataDir,
+    stateDir,
+    below: options.restoreBelow ?? null,
+  });
+  const restores = new RestoreJobs(context, places, recovery);
   const service = new AgentFacade({
     context,
     agent,
     record,
     journal,
+    restores,
     reloadNode: async () => {
       const fresh = await parts.reloadConfig();
       const changed = changedKeys(config, fresh);
       options = optionsOf(
-        { ...config, tags: fresh.tags, location: fresh.location },
+        {
+          ...config,
+          tags: fresh.tags,
+          location: fresh.location,
+          seedFromArchive: fresh.seedFromArchive ?? false,
+          restoreBelow: fresh.restoreBelow ?? null,
+        },
         parts.agentVersion,
         identity.nodeId,
         options.agentId,
@@ -195,6 +217,7 @@ export async function assembleAgent(parts: AgentParts): Promise<Daemon> {
       );
       const dead = postgres === "stop" && (await stopPostgres(context, () => agent.stop()));
       agent.stop();
+      restores.close();
       await ended.catch(() => undefined);
       keeper.close();
       durability.close();
@@ -280,6 +303,8 @@ function optionsOf(config: NodeConfig, agentVersion: string, nodeId: string, age
     superuser: postgresql.superuser,
     bootstrap: config.bootstrap,
     basebackupOptions: postgresql.basebackupOptions,
+    seedFromArchive: config.seedFromArchive ?? false,
+    restoreBelow: config.restoreBelow ?? null,
     parameters: postgresql.parameters,
     restoreCommand: postgresql.restoreCommand,
     recoveryMinApplyDelayMs: postgresql.recoveryMinApplyDelayMs,
@@ -289,7 +314,7 @@ function optionsOf(config: NodeConfig, agentVersion: string, nodeId: string, age
   };
 }
 
-/** Which top-level keys of the node file changed. Only tags and location take effect without a restart of the agent. */
+/** Which top-level keys of the node file changed. Tags, location and backup (but its key_file) take effect without a restart of the agent. */
 function changedKeys(before: NodeConfig, after: NodeConfig): string[] {
   const keys = Object.keys(after) as (keyof NodeConfig)[];
   return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));

@@ -44,6 +44,10 @@ export interface AgentOptions {
     readonly settings: Readonly<Record<string, unknown>>;
   };
   readonly basebackupOptions: readonly string[];
+  /** A copy of this node comes from the archive where it can; absent = never. */
+  readonly seedFromArchive?: boolean;
+  /** Restores asked for from elsewhere go below this directory; null, absent = nowhere. */
+  readonly restoreBelow?: string | null;
   /** Parameters of the node file: win over those of the cluster settings. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly restoreCommand: string | null;

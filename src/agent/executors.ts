@@ -15,6 +15,7 @@ import {
   startStandby,
   stopForeign,
 } from "./act-postgres.ts";
+import { restoreCluster, swapRestored } from "./act-recovery.ts";
 import { examine, rejoin } from "./act-rejoin.ts";
 
 /** One executor for each kind of action: a missing one does not compile. `inline` ones end within the round. */
@@ -44,6 +45,8 @@ export const executors: { readonly [K in Action["kind"]]: Executor<Extract<Actio
   "take-lease": takeLease,
   switchover,
   "refuse-move": refuseMove,
+  "restore-cluster": restoreCluster,
+  "swap-restored": swapRestored,
   restart,
   reinit,
   shutdown,

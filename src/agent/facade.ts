@@ -37,6 +37,7 @@ const reinitWaitMs = 60_000;
 /** What the outside reaches of an agent: pictures from memory, requests handed to the loop. */
 export class AgentFacade implements AgentService {
   readonly identity: AgentService["identity"];
+  readonly restores: AgentService["restores"];
   readonly #context: AgentContext;
   readonly #agent: Agent;
   readonly #record: RecordKeeper;
@@ -49,10 +50,12 @@ export class AgentFacade implements AgentService {
     readonly agent: Agent;
     readonly record: RecordKeeper;
     readonly journal: AgentJournal;
+    readonly restores: AgentService["restores"];
     /** Re-reads the node file; names what changed. */
     readonly reloadNode: () => Promise<readonly string[]>;
   }) {
     this.#context = parts.context;
+    this.restores = parts.restores;
     this.#agent = parts.agent;
     this.#record = parts.record;
     this.#journal = parts.journal;
@@ -63,10 +66,9 @@ export class AgentFacade implements AgentService {
   }
 
   status(): ClusterStatus {
-    const { mirror, clock, settings, options } = this.#context;
+    const { mirror, clock, settings, options, failsafe } = this.#context;
     const now = clock.now();
     const state = mirror.state;
-    const { failsafe } = this.#context;
     const granted = this.#grantedLeader();
     const leader = state === null ? null : (currentLeader(this.#context, state) ?? granted);
     const heardMs = new Map<NodeName, number>();

@@ -196,6 +196,7 @@ function essenceOf(state: ClusterState): string {
     state.moveOutcome.version,
     state.settings.version,
     state.gate.version,
+    state.recovery?.version ?? 0,
   ];
   for (const { value } of state.nodes.values()) parts.push(essenceOfNode(value));
   for (const { value } of state.receivers.values()) parts.push(essenceOfReceiver(value));

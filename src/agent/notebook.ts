@@ -55,6 +55,10 @@ export class Notebook {
   operation: (OperationProgress & { readonly abort: AbortController }) | null = null;
   /** The data directory is that of a bootstrap not finished; also in a file. */
   provisional = false;
+  /** The recovery of the cluster whose state lies restored beside the data directory; also in a file; null = none. */
+  prepared: string | null = null;
+  /** The last try to seed this node from the archive failed: it is copied from a member until it has streamed. */
+  seedFailed = false;
   /** The version of the cluster settings that PostgreSQL here is configured with; null = not yet. */
   appliedSettings: number | null = null;
   oldestWalLsn: Lsn | null = null;

@@ -49,6 +49,7 @@ export function buildView(context: AgentContext, facts: PostgresFacts): View {
     deafMs: notebook.deafSince === null ? 0 : elapsedMs(notebook.deafSince, now),
     disk: context.disk.facts(),
     provisional: notebook.provisional,
+    prepared: notebook.prepared,
     standbys: notebook.standbys,
     standbysSeenAt: notebook.standbysSeenAt,
     operation: notebook.operation === null ? null : { kind: notebook.operation.kind },

@@ -1,18 +1,21 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { systemTimers } from "../system/timers.ts";
 import { tellServiceManager } from "./service-watchdog.ts";
 
-const dir = mkdtempSync(join(tmpdir(), "pgherd-service-"));
-const told = join(dir, "told");
+let dir = "";
+let told = "";
 let end = (): void => undefined;
 
-afterEach(() => {
-  end();
-  rmSync(told, { force: true });
+// Each test has its own place: a program that the test before it started may write its line late.
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "pgherd-service-"));
+  told = join(dir, "told");
 });
+
+afterEach(() => end());
 
 /** A stand-in for systemd's program: notes what it was asked to send, and where. */
 function program(takesSeconds: number): string {

@@ -12,6 +12,7 @@ import type { FencingToken, NodeName, Timeline } from "../values/names.ts";
 import type { WallTime } from "../values/time.ts";
 import type { DiskFacts } from "../postgres/disk.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
+import type { RestoreService } from "./restores.ts";
 import type { RouterPicture, RoutingOrder } from "./routing.ts";
 
 /** This agent's own picture, for health checks and Patroni's paths. */
@@ -89,6 +90,8 @@ export interface AgentService {
     readonly agentVersion: string;
     readonly apiUrl: string;
   };
+  /** Restores to directories of this host. */
+  readonly restores: RestoreService;
 
   status(): ClusterStatus;
   local(): LocalPicture;

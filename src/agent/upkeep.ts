@@ -123,6 +123,7 @@ export class Upkeep {
     if (since === null) this.#forgotten = false;
     if (this.#forgotten || since === null || elapsedMs(since, clock.now()) < provenAfterMs) return;
     await instance.forgetRetired();
+    notebook.seedFailed = false;
     this.#forgotten = true;
   }
 

@@ -14,6 +14,7 @@ import type { ClusterStatus } from "../cluster/status.ts";
 import { Fault } from "../values/fault.ts";
 import type { Secret } from "../values/secret.ts";
 import { askOnce, type Question } from "./client-request.ts";
+import { restoreClient, type RestoreClient } from "./client-restores.ts";
 import type { routers as routersShape, routingBody } from "./v1/schemas-routers.ts";
 import { fromWire, type HistoryLine, type NodePicture } from "./wire.ts";
 
@@ -40,7 +41,7 @@ export interface ChangeOptions {
  * The API of an agent in TypeScript. Every call throws the agent's own Fault, or API_UNREACHABLE when none answers, or
  * TIMEOUT when a change was sent and its answer did not come.
  */
-export interface ApiClient {
+export interface ApiClient extends RestoreClient {
   status(): Promise<ClusterStatus>;
   node(): Promise<NodePicture>;
   history(): Promise<readonly HistoryLine[]>;
@@ -92,6 +93,7 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     timeoutMs = options.timeoutMs,
   ): Promise<T> => (await ask(method, path, body, timeoutMs)) as T;
   return {
+    ...restoreClient(ask),
     status: () => read("/v1/status"),
     node: async () => fromWire(await ask("GET", "/v1/node")) as NodePicture,
     history: () => read("/v1/history"),

@@ -59,14 +59,18 @@ export async function openSettledStore(
 }
 
 async function keyOf({ keyFile }: RepositorySettings): Promise<Buffer | null> {
-  if (keyFile === null) return null;
+  return keyFile === null ? null : readKeyFile(keyFile);
+}
+
+/** The key of an encrypted repository. @throws Fault CONFIG_UNREADABLE, BACKUP_KEY_WRONG */
+export async function readKeyFile(keyFile: string): Promise<Buffer> {
   let text: string;
   try {
     text = await readFile(keyFile, "utf8");
   } catch (thrown) {
     throw new Fault("CONFIG_UNREADABLE", `The key file ${keyFile} cannot be read`, {
       detail: toFault(thrown).message,
-      hint: "The user of the backup server must be able to read it; `head -c 32 /dev/urandom | base64` makes a new one.",
+      hint: "Who reads the repository must be able to read it; `head -c 32 /dev/urandom | base64` makes a new one.",
       cause: thrown,
     });
   }

@@ -30,8 +30,8 @@ export interface BackupService {
   job(id: string): JobView;
   /** Ends a job at its next safe point; one that has ended is let be. @throws Fault NOT_FOUND */
   cancel(id: string): JobView;
-  /** The objects of the repository, sealed and compressed as they are: for restores on other hosts. */
-  readonly store: Pick<ObjectStore, "getRange" | "get" | "list" | "stat">;
+  /** The objects of the repository, sealed and compressed as they are: for restores on other hosts, which note their uses. */
+  readonly store: Pick<ObjectStore, "getRange" | "get" | "list" | "stat" | "put" | "delete">;
 }
 
 export interface BackupServerView {

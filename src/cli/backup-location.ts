@@ -54,7 +54,8 @@ export async function backupClient(
   return clientOf(await locateBackups(context, flags), purpose);
 }
 
-async function clientOf(location: BackupLocation, purpose: "read" | "write"): Promise<BackupClient> {
+/** A client for the server of a location. @throws Fault NOT_FOUND */
+export async function clientOf(location: BackupLocation, purpose: "read" | "write"): Promise<BackupClient> {
   const { url, cluster, caFile } = location;
   if (url === null) throw new Fault("NOT_FOUND", "No backup server is known");
   return new BackupClient({

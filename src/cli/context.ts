@@ -135,7 +135,31 @@ export async function declined(
       hint: "Add --yes to do it, or --dry-run to see what it would do.",
     });
   const answer = await context.io.ask(`${question} [y/N] `);
-  if (answer !== null && /^y(es)?$/i.test(answer.trim())) return null;
+  return answer !== null && /^y(es)?$/i.test(answer.trim()) ? null : unchanged(context);
+}
+
+/**
+ * As `declined`, for what destroys: the name of what it is done to is asked for, or must have been given.
+ * @param given where --yes is not enough: what stands for the name on the command line
+ */
+export async function declinedByName(
+  context: CommandContext,
+  question: string,
+  name: string,
+  flags: ChangeFlags & { readonly given: { readonly option: string; readonly value: string | undefined } },
+): Promise<number | null> {
+  const { option, value } = flags.given;
+  if (flags.yes === true && value === name) return null;
+  if (flags.yes === true || !context.io.inputIsTerminal)
+    throw new Fault("USAGE", "This cannot be undone, and --yes alone does not do it", {
+      detail: question,
+      hint: `Name it too: ${option} ${name} --yes; or add --dry-run to see what it would do.`,
+    });
+  const answer = await context.io.ask(`${question} Type ${name} to do it: `);
+  return answer?.trim() === name ? null : unchanged(context);
+}
+
+function unchanged(context: CommandContext): number {
   context.note(["Nothing was changed."]);
   return exitCodes.failed;
 }

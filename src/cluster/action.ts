@@ -72,6 +72,10 @@ export type Action =
   | { readonly kind: "switchover"; readonly candidate: NodeName }
   /** Forget the recorded request and say why. */
   | { readonly kind: "refuse-move"; readonly code: FaultCode; readonly message: string }
+  /** The whole cluster goes back: stop, make the restored state the cluster's line, put it in place of the data. */
+  | { readonly kind: "restore-cluster" }
+  /** Put the restored data in place of the old, which the cluster has left already. */
+  | { readonly kind: "swap-restored" }
   | { readonly kind: "restart" }
   | { readonly kind: "reinit"; readonly source: NodeName }
   /** Stop PostgreSQL because the agent ends; a leader releases first. */

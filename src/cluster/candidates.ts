@@ -12,6 +12,7 @@ import { isProtected, isRecorded, missingForF3 } from "./durability.ts";
 import { awayAfterMs } from "./policy.ts";
 import { continuesInto, receiverMember, type ArchiveReport } from "./receivers.ts";
 import type { Ballot, DurabilityEntry, NodeRecord, Tags } from "./records.ts";
+import { isLeftBehind } from "./recovery.ts";
 import { currentToken, type ClusterState } from "./state.ts";
 import type { View } from "./view.ts";
 
@@ -89,6 +90,8 @@ export function electionOf(view: View, cluster: ClusterState): Election {
     if (ballot !== null) promised.add(member);
     if (!mayBecomePrimary(record.tags)) continue;
     if (ballot !== null) {
+      // What lies beyond the state the cluster went back to was given up: it must not come back by itself.
+      if (isLeftBehind(cluster, ballot.timeline)) continue;
       const to = !protectedNow || isRecorded(durability.value, member) ? ranked : others;
       to.push(candidateOf(record, ballot));
     } else if (record.name !== view.self && record.systemIdentifier !== null && isUp(record))

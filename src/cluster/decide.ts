@@ -6,6 +6,7 @@ import { grayRules, stallRules } from "./rules-gray.ts";
 import { guardRule } from "./rules-guard.ts";
 import { leaderRules } from "./rules-leader.ts";
 import { pausedRules } from "./rules-paused.ts";
+import { recoveryRules } from "./rules-recovery.ts";
 import { safetyRules } from "./rules-safety.ts";
 import type { View } from "./view.ts";
 
@@ -15,7 +16,14 @@ const lastRow: Rule = {
   answer: () => ({ action: { kind: "wait" }, why: "no rule applies" }),
 };
 
-const normal = [...grayRules, ...bootstrapRules, ...leaderRules, ...followerRules, ...electionRules];
+const normal = [
+  ...grayRules,
+  ...bootstrapRules,
+  ...recoveryRules,
+  ...leaderRules,
+  ...followerRules,
+  ...electionRules,
+];
 
 /** The tables in the order they are asked, by mode. The first row that answers decides; the last answers everything. */
 export const ruleTables = {

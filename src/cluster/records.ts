@@ -351,3 +351,36 @@ export interface ReceiverRecord {
   readonly problem: NodeProblem | null;
   readonly writtenAt: WallTime;
 }
+
+/**
+ * The phases of a recovery of the whole cluster. preparing: the state is being restored beside the data of the leader, which
+ * goes on serving. prepared: it is there and proven. switching: decided, the cluster's line is the new one from here on. done:
+ * served. failed: nothing was changed.
+ */
+export const recoveryPhases = ["preparing", "prepared", "switching", "done", "failed"] as const;
+
+/** The last recovery of the whole cluster to an earlier state (`pgherd/recovery`); written by the holder of the lease alone. */
+export interface RecoveryRecord {
+  readonly id: string;
+  /** The leader that restores, and the first one of the new line. */
+  readonly node: NodeName;
+  readonly phase: (typeof recoveryPhases)[number];
+  /** The state asked for, for people: `time 2026-11-20T14:01:00Z`. */
+  readonly target: string;
+  /** The same as it was asked for, JSON. */
+  readonly wish: string;
+  /** Reserved for the new line: whoever has a lower one belongs to the line that was left. */
+  readonly timeline: Timeline;
+  readonly startedAt: WallTime;
+  readonly updatedAt: WallTime;
+  /** Where the restored state really ends; null = not recovered yet. */
+  readonly reached: {
+    readonly lsn: Lsn;
+    readonly time: WallTime | null;
+    readonly timeline: Timeline;
+  } | null;
+  /** What was left with the old line, from `reached` to its end; null = not decided yet, or its end could not be told. */
+  readonly left: { readonly timeline: Timeline; readonly lsn: Lsn; readonly bytes: number } | null;
+  /** Why it failed; null otherwise. */
+  readonly problem: NodeProblem | null;
+}

@@ -6,6 +6,7 @@ import { describeEntry, isProtected, isReplaced } from "./durability.ts";
 import { grantAgainst, isUnasked } from "./failsafe.ts";
 import { awayAfterMs } from "./policy.ts";
 import type { LeaseRecord } from "./records.ts";
+import { isLeftBehind } from "./recovery.ts";
 import { currentToken, type ClusterState } from "./state.ts";
 import { mostTries, takeWal } from "./take-wal.ts";
 import type { View } from "./view.ts";
@@ -151,12 +152,15 @@ export const electionRules: readonly Rule[] = [
       if (unproven && !move.acceptLoss && election.missing.length > 0)
         return { action: { kind: "wait" }, why: `no report yet from ${election.missing.join(", ")}`, facts };
       const behind =
+        isLeftBehind(view.cluster, election.own.timeline) ||
         (loss ?? 0) > view.policy.maxLagOnFailoverBytes ||
         (best !== undefined && best.name !== view.self && election.protected);
       if ((unproven || behind) && !move.acceptLoss) {
-        const message = unproven
-          ? `too few nodes have promised to tell whether ${view.self} has every acknowledged commit (known to be missing: ${loss ?? 0} bytes)`
-          : `${view.self} lacks ${loss ?? 0} bytes of the last known WAL`;
+        const message = isLeftBehind(view.cluster, election.own.timeline)
+          ? `${view.self} has the line the cluster left when it was restored to an earlier state`
+          : unproven
+            ? `too few nodes have promised to tell whether ${view.self} has every acknowledged commit (known to be missing: ${loss ?? 0} bytes)`
+            : `${view.self} lacks ${loss ?? 0} bytes of the last known WAL`;
         return {
           action: { kind: "refuse-move", code: "SWITCHOVER_CANDIDATE_LAGGING", message },
           why: message,

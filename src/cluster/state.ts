@@ -9,6 +9,7 @@ import type {
   MoveRequest,
   NodeRecord,
   ReceiverRecord,
+  RecoveryRecord,
   RouterRecord,
 } from "./records.ts";
 
@@ -43,6 +44,8 @@ export interface ClusterState {
   readonly routers: ReadonlyMap<string, Versioned<RouterRecord>>;
   /** WAL receivers of backup servers by name; one that ended is still there and silent. */
   readonly receivers: ReadonlyMap<NodeName, Versioned<ReceiverRecord>>;
+  /** The last recovery of the whole cluster; absent = there was none. */
+  readonly recovery?: Versioned<RecoveryRecord | null>;
   /** The leader's last published end of WAL. */
   readonly leaderLsn: Lsn | null;
   /** The text of the `config` key, and its version; null when absent. */

@@ -36,6 +36,8 @@ export interface View {
   readonly disk: LocalDisk;
   /** The data directory comes from a bootstrap of this node that was not finished. */
   readonly provisional: boolean;
+  /** The recovery whose state lies restored beside the data directory, ready to take its place; absent, null = none. */
+  readonly prepared?: string | null;
   /** The standbys that stream from here, with what they have flushed; after a crash: as last seen. */
   readonly standbys: readonly { readonly node: NodeName; readonly flushLsn: Lsn }[];
   /** The end of WAL here when `standbys` was seen; null = never a primary under this agent. */

@@ -23,6 +23,12 @@ export interface NodeConfig {
   readonly hooks: readonly HookConfig[];
   readonly fenceCommand: CommandConfig | null;
   readonly watchdog: NodeFile["watchdog"];
+  /** The key of the backup server's repository; absent = it is not encrypted. */
+  readonly backupKeyFile?: string;
+  /** A copy of this node comes from the archive where it can; absent = never. */
+  readonly seedFromArchive?: boolean;
+  /** Restores asked for from elsewhere go below this directory; null, absent = nowhere. */
+  readonly restoreBelow?: string | null;
   readonly bootstrap: {
     /** The first cluster settings, as they are stored: only what was set. */
     readonly settings: Readonly<Record<string, unknown>>;
@@ -140,6 +146,9 @@ export function resolveNodeConfig(
       timeoutMs: timeout,
     })),
     watchdog: file.watchdog,
+    ...(file.backup.key_file === undefined ? {} : { backupKeyFile: file.backup.key_file }),
+    seedFromArchive: file.backup.seed,
+    restoreBelow: file.backup.restore_below ?? null,
     fenceCommand:
       file.fence_command === undefined
         ? null

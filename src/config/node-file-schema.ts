@@ -191,6 +191,23 @@ const watchdog = z.strictObject({
   }).default("/dev/watchdog"),
 });
 
+const backup = z.strictObject({
+  key_file: absolutePath({
+    description:
+      "The key of an encrypted repository, as the backup server's `key_file`: restores of this node open it themselves.",
+    "x-default": "none",
+  }).optional(),
+  seed: flag({
+    description:
+      "A new or broken standby is restored from the archive, so that no other node is read for it; copied from a member where that fails.",
+  }).default(false),
+  restore_below: absolutePath({
+    description:
+      "Below this directory the agent restores to where it is asked to (`pgherd backup restore --on NODE`), and nowhere else.",
+    "x-default": "none: it refuses",
+  }).optional(),
+});
+
 const bootstrap = z.strictObject({
   settings: clusterSettingsSchema
     .meta({
@@ -267,6 +284,7 @@ export const nodeFileSchema = z.strictObject({
       description: "The kernel's watchdog resets a leader on which neither agent nor guard runs any more.",
     })
     .prefault({}),
+  backup: backup.meta({ description: "What this node needs to read from a backup server." }).prefault({}),
   bootstrap: bootstrap.meta({ description: "Used once, by the node that creates the cluster." }).prefault({}),
   log: log.meta({ description: "The agent's log." }).prefault({}),
 });

@@ -11,6 +11,7 @@ import {
   type HistoryEntry,
   type NodeRecord,
   type ReceiverRecord,
+  type RecoveryRecord,
   type RouterRecord,
 } from "../cluster/records.ts";
 import type { ClusterState, Initialization, Versioned } from "../cluster/state.ts";
@@ -18,6 +19,7 @@ import { formatLsn, type Lsn } from "../values/lsn.ts";
 import type { NodeName } from "../values/names.ts";
 import type { DcsEntry } from "./dcs.ts";
 import { mostReceivers, receiverSchema } from "./layout-receivers.ts";
+import { recoverySchema } from "./layout-recovery.ts";
 import { gateSchema, mostRouters, routerSchema } from "./layout-routers.ts";
 import {
   lsn,
@@ -50,6 +52,7 @@ export const keys = {
   moveOutcome: "pgherd/move_outcome",
   secrets: "pgherd/secrets",
   gate: "pgherd/gate",
+  recovery: "pgherd/recovery",
   routing: "pgherd/routing",
   router: (name: string): string => `${routerPrefix}${name}`,
   receiver: (name: NodeName): string => `${receiverPrefix}${name}`,
@@ -301,6 +304,11 @@ export class StateDecoder {
       gate: read(keys.gate, (text): GateOrder | null => gateSchema.parse(JSON.parse(text)), null),
       routers,
       receivers,
+      recovery: read(
+        keys.recovery,
+        (text): RecoveryRecord | null => recoverySchema.parse(JSON.parse(text)),
+        null,
+      ),
       leaderLsn: read(
         keys.status,
         (text): Lsn | null => BigInt(statusSchema.parse(JSON.parse(text)).optime) as Lsn,
@@ -338,13 +346,13 @@ interface Understood extends Versioned<unknown> {
 }
 
 /** What entries were found to hold: who looks at the very same entry again, in this mirror or another, need not parse it. */
-const known = new WeakMap<DcsEntry, Understood>();
+const entriesUnderstood = new WeakMap<DcsEntry, Understood>();
 
 function understood<T>(entry: DcsEntry, parse: (text: string) => T, absent: T): Understood {
-  let found = known.get(entry);
+  let found = entriesUnderstood.get(entry);
   if (found === undefined) {
     found = { version: entry.version, ...attempt(() => parse(entry.value), absent) };
-    known.set(entry, found);
+    entriesUnderstood.set(entry, found);
   }
   return found;
 }

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { stringify } from "yaml";
 import type { DemoFile, DemoNode } from "./demo-file.ts";
 
@@ -12,6 +13,7 @@ export function nodeFile(demo: DemoFile, node: DemoNode): string {
     dcs: { etcd: demo.etcd.members.map((member) => new URL(member.endpoint).host) },
     postgresql: { port: node.port, listen: "127.0.0.1" },
     api: { port: Number(new URL(node.api).port), listen: "127.0.0.1" },
+    backup: { restore_below: join(demo.dir, "restored") },
     ...(Object.keys(demo.settings).length === 0 ? {} : { bootstrap: { settings: demo.settings } }),
   };
   return `# Written by \`pgherd demo up\`; yours to change (restart the agent afterwards).\n${stringify(content)}`;

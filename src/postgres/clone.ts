@@ -1,4 +1,5 @@
 import { readdir, rm } from "node:fs/promises";
+import { basename } from "node:path";
 import { Fault, toFault } from "../values/fault.ts";
 import { conninfo, silenceLimits } from "./configuration.ts";
 import { readControlData } from "./control-data.ts";
@@ -15,13 +16,15 @@ import type { CloneOptions, Progress, Upstream } from "./instance.ts";
 import { keepConfig, restoreConfig } from "./kept-config.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { program, type Installation } from "./options.ts";
-import { instanceProcesses, programsWorkingOn, signalProcess } from "./processes.ts";
+import { instanceProcesses, isAlive, killInstance, programsWorkingOn, signalProcess } from "./processes.ts";
 import { lastLines, runProgram } from "./programs.ts";
 import { fetchHistories, reserveSlot, sourceFacts, type SourceFacts } from "./upstream.ts";
 import { walDirectory } from "./wal.ts";
 
 /** A copy may take long; its signal ends it, this only bounds a copy that nobody ends. */
 const longestCopyMs = 7 * 24 * 3_600_000;
+/** What was killed is gone within 10 s, or waits for the disk. */
+const mostEndingTries = 1000;
 
 /**
  * Copies the source into a directory beside the data directory, proves the copy and swaps it in (I6).
@@ -32,7 +35,7 @@ export async function clone(on: Lifecycle, options: CloneOptions): Promise<void>
   const target = await targetDirectory(on);
   options.onProgress({ step: "checking the source", doneBytes: null, totalBytes: null });
   const source = await reservedSource(on, options.source);
-  await endLeftovers(at, target);
+  await endLeftovers(on, target);
   try {
     await copy(at, options, source, target);
     await prove(at, options, source, target);
@@ -101,10 +104,20 @@ async function checkSource(on: Lifecycle, source: SourceFacts): Promise<void> {
   }
 }
 
-/** Ends copies of an agent that died, which would write into the same directory; then empties it. */
-async function endLeftovers(at: Installation, target: string): Promise<void> {
-  for (const leftover of programsWorkingOn(["pg_basebackup", "initdb"], target))
-    signalProcess(leftover, "SIGKILL");
+/** Ends copies and restores of before, which would write into the same directory; then empties it. */
+async function endLeftovers({ at }: Lifecycle, target: string): Promise<void> {
+  // A restore (`pgherd restore-job DIR`) runs in this very program, and may have a server there.
+  const leftovers = programsWorkingOn(["pg_basebackup", "initdb", basename(process.execPath)], target);
+  for (const leftover of leftovers) signalProcess(leftover, "SIGKILL");
+  for (let tries = 0; leftovers.some(isAlive); tries++) {
+    if (tries === mostEndingTries)
+      throw new Fault("CLONE_FAILED", `A copy of before still works in ${target} and does not die`, {
+        detail: `Left after SIGKILL: ${leftovers.map((each) => each.pid).join(", ")}.`,
+        hint: "A process that waits for a hung disk cannot be killed: check the storage.",
+      });
+    await at.timers.sleep(10);
+  }
+  if (target !== at.dataDir) await killInstance(target, at.clock, at.timers);
   if (target !== at.dataDir) await rm(target, { recursive: true, force: true });
 }
 

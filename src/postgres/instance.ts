@@ -204,7 +204,25 @@ export interface WalFile {
   readonly bytes: Buffer;
 }
 
+/** A data directory that is made beside the one in use, by whatever means, and then takes its place. */
+export interface PreparedDirectory {
+  /** Where it is made. @throws Fault DATA_DIR_NOT_WRITABLE where the data directory cannot be replaced (a mount point) */
+  place(): Promise<string>;
+  /** Whether it is there to its last file. */
+  isWhole(): Promise<boolean>;
+  /**
+   * Puts it in place of the data directory, with the user's configuration of this node; what was there is kept aside (I6). Comes up
+   * read-only until somebody starts it otherwise (P1). @returns false when there is none
+   * @throws Fault POSTGRES_STOP_FAILED while PostgreSQL runs, DATA_DIR_*
+   */
+  swapIn(): Promise<boolean>;
+  /** Removes it; harmless when there is none. */
+  discard(): Promise<void>;
+}
+
 export interface PostgresInstance {
+  /** Absent where data directories cannot be made beside another: in the simulator. */
+  readonly prepared?: PreparedDirectory;
   /** Looks at files, processes and the server; bounded (about 1 s) and never throws for a state of PostgreSQL. */
   inspect(): Promise<PostgresFacts>;
   /** Calls back once for each death of the postmaster, child or adopted, within 50 ms; a hint, as every wake-up. */

@@ -22,6 +22,7 @@ import { Knocker } from "./knock.ts";
 import { Monitor } from "./monitor.ts";
 import { installation, program, type Installation, type LocalPostgresOptions } from "./options.ts";
 import { Postmaster, type RunningPostmaster } from "./postmaster.ts";
+import { preparedBeside } from "./prepared.ts";
 import { instanceProcesses } from "./processes.ts";
 import { runProgram } from "./programs.ts";
 import { promote } from "./promotion.ts";
@@ -65,6 +66,7 @@ export function createLocalPostgres(options: LocalPostgresOptions): LocalPostgre
     await mkdir(at.socketDir, { recursive: true, mode: 0o755 }); // clients of other users connect here
   };
   return {
+    prepared: preparedBeside(on),
     inspect: async () => inspect(on, knocker, readControl),
     onPostmasterExit: (listener) => postmaster.onExit(listener),
     bootstrap: async (bootstrapOptions) => {

@@ -11,6 +11,7 @@ import type { ClusterEvent, DecisionRecord } from "../../src/cluster/decision.ts
 import type { RoutingOrder } from "../../src/agent/routing.ts";
 import type { HistoryEntry } from "../../src/cluster/records.ts";
 import type { ClusterState } from "../../src/cluster/state.ts";
+import { fixtureRestores } from "./agent-restores.ts";
 import { buildStatus } from "../../src/cluster/status.ts";
 import type { Fault } from "../../src/values/fault.ts";
 import type { NodeName } from "../../src/values/names.ts";
@@ -72,6 +73,7 @@ export class FixtureService implements AgentService {
   movedTo: NodeName | null = null;
   conditionsHold = true;
   readonly listeners = new Set<(item: StreamItem) => void>();
+  readonly restores = fixtureRestores((...call) => this.calls.push(call));
 
   constructor() {
     this.clusterState = clusterState([nodeRecord("db1", primarySql()), nodeRecord("db2", standbySql())]);

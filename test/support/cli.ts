@@ -255,6 +255,14 @@ export function fakeConnect(given: Partial<ApiClient>): Connect {
     removeNode: missing("removeNode"),
     routers: missing("routers"),
     orderRouting: missing("orderRouting"),
+    planRestore: missing("planRestore"),
+    startRestore: missing("startRestore"),
+    restoreJob: missing("restoreJob"),
+    cancelRestore: missing("cancelRestore"),
+    planRecovery: missing("planRecovery"),
+    startRecovery: missing("startRecovery"),
+    recovery: missing("recovery"),
+    cancelRecovery: missing("cancelRecovery"),
     ...given,
   };
   return () => Promise.resolve(client);

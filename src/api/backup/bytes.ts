@@ -14,6 +14,8 @@ const mostSegmentBytes = 1 << 30;
 /** A history file has a line for each timeline. */
 const mostHistoryBytes = 1 << 20;
 const mostGapBytes = 4_096;
+/** What says that a backup is being read is some lines. */
+const mostUseBytes = 16_384;
 /** One answer carries at most so much of an object: packs are smaller. */
 const mostObjectBytes = 256 << 20;
 
@@ -104,6 +106,27 @@ function whole(service: BackupService, key: string, bytes: number): Promise<Buff
   return service.store.get(key);
 }
 
+/** A restore on another host says what it reads, so that retention leaves it alone. */
+async function writeUse({ service, names, incoming }: BackupRequest): Promise<ApiReply> {
+  const key = useKey(names);
+  await service.store.put(key, [await bodyOf(incoming, mostUseBytes)]);
+  return jsonReply(200, { outcome: "stored" });
+}
+
+async function deleteUse({ service, names }: BackupRequest): Promise<ApiReply> {
+  await service.store.delete(useKey(names));
+  return jsonReply(200, {});
+}
+
+/** @throws Fault REQUEST_INVALID for every other object: nobody writes to a repository but its server */
+function useKey(names: Readonly<Record<string, string>>): string {
+  const key = names["key"] ?? "";
+  if (/^clusters\/[^/]+\/uses\/[0-9a-f-]{36}\.json$/.test(key)) return key;
+  throw new Fault("REQUEST_INVALID", `${JSON.stringify(key.slice(0, 100))} cannot be written over HTTP`, {
+    hint: "Only the notes of what is being read can: clusters/<cluster>/uses/<uuid>.json",
+  });
+}
+
 function listObjects({ service, request }: BackupRequest): ApiReply {
   const prefix = request.query.get("prefix") ?? "";
   const lines = async function* (): AsyncGenerator<string> {
@@ -157,6 +180,20 @@ export const byteRoutes: readonly BackupRoute[] = [
     summary: "An object of the repository as it is stored, or a range of it",
     guarded: true,
     handle: readObject,
+  },
+  {
+    method: "PUT",
+    path: "/v1/objects/{key...}",
+    summary: "Notes what is being read, below `clusters/<cluster>/uses/`: no other object can be written",
+    guarded: true,
+    handle: writeUse,
+  },
+  {
+    method: "DELETE",
+    path: "/v1/objects/{key...}",
+    summary: "Forgets such a note",
+    guarded: true,
+    handle: deleteUse,
   },
 ];
 

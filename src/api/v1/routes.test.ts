@@ -27,8 +27,10 @@ describe("the described shape is the real one", () => {
       const bodies: Readonly<Record<string, unknown>> = {
         "/v1/grant": { holder: "db2", token: 3, hold_ms: 5000 },
         "/v1/routing": { order: "detach", node: "db2" },
+        "/v1/recovery": { cluster: "shop", target: { kind: "immediate" } },
+        "/v1/restores": { dir: "/srv/restored", target: { kind: "time", time: "2026-11-20T14:01:00Z" } },
       };
-      const body = bodies[path] ?? settings;
+      const body = method === "DELETE" ? undefined : (bodies[path] ?? settings);
       const reply = await askAs(base, method, path.replace("{name}", "db3"), body);
       expect(reply.status).toBeLessThan(300);
       expect(route.reply?.safeParse(reply.json()).error?.issues ?? []).toEqual([]);
@@ -92,6 +94,27 @@ describe("a move", () => {
         7000,
       ],
     ]);
+  });
+});
+
+describe("a recovery of the cluster", () => {
+  const target = { kind: "immediate" };
+
+  it.each([{ target }, { target, cluster: "another" }])("does not begin by %j", async (body) => {
+    const reply = await askAs(base, "POST", "/v1/recovery", body);
+    expect(reply.status).toBe(400);
+    expect(running.service.calls).toEqual([]);
+  });
+
+  it("is planned without the cluster's name, and begins with it", async () => {
+    expect((await askAs(base, "POST", "/v1/recovery", { target, dry_run: true })).status).toBe(200);
+    expect((await askAs(base, "POST", "/v1/recovery", { target, cluster: "shop" })).status).toBe(202);
+    expect(running.service.calls.map(([name]) => name)).toEqual(["planRecovery", "startRecovery"]);
+  });
+
+  it("needs credentials, as a restore does, also to be looked at", async () => {
+    for (const path of ["/v1/recovery", "/v1/restores"])
+      for (const method of ["GET", "POST"]) expect((await ask(base, method, path)).status).toBe(401);
   });
 });
 

@@ -8,6 +8,7 @@ import { jsonReply, type ApiReply } from "../exchange.ts";
 import { historyLine, nodePicture, toWire } from "../wire.ts";
 import { openApiDocument } from "./openapi.ts";
 import { noBody, route, type V1Route } from "./route.ts";
+import { restoreRoutes } from "./routes-restores.ts";
 import * as routing from "./schemas-routers.ts";
 import * as shape from "./schemas.ts";
 
@@ -282,7 +283,13 @@ const nodeChanging: readonly V1Route[] = [
 ];
 
 /** The API's own paths. What is not GET changes something and needs credentials. */
-export const v1Routes: readonly V1Route[] = [...reading, ...moving, ...settingsChanging, ...nodeChanging];
+export const v1Routes: readonly V1Route[] = [
+  ...reading,
+  ...moving,
+  ...settingsChanging,
+  ...nodeChanging,
+  ...restoreRoutes,
+];
 
 type MoveBody = z.output<typeof shape.switchoverBody> | z.output<typeof shape.failoverBody>;
 

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { ArchivePort, SavedWal, SpoolWish } from "../../agent/archive-port.ts";
 import type { Log } from "../../agent/context.ts";
+import type { RestoreResults, RestoreWatch, RestoreWork } from "../../agent/restore-port.ts";
 import type { ReceiverRecord } from "../../cluster/records.ts";
 import { walDirectory } from "../../postgres/wal.ts";
 import type { Clock } from "../../system/clock.ts";
@@ -13,6 +14,8 @@ import { httpWal } from "../push/http-wal.ts";
 import { runSpool } from "../push/run-spool.ts";
 import { saveWal } from "../push/save-wal.ts";
 import type { WalPort } from "../push/wal-port.ts";
+import { faultOf, ServerRequests } from "../server-requests.ts";
+import { restoreInChild } from "./restore-child.ts";
 
 export interface AgentArchiveOptions {
   readonly cluster: string;
@@ -22,6 +25,12 @@ export interface AgentArchiveOptions {
   readonly token: () => Secret | null;
   /** The authority of the backup servers' certificates, PEM; null = the system's. */
   readonly caFile: string | null;
+  /** The key of an encrypted repository, for restores; null = it is not encrypted. */
+  readonly keyFile: string | null;
+  /** PostgreSQL's programs. */
+  readonly binDir: string;
+  /** What starts this program: a restore is a process of its own. */
+  readonly command: readonly string[];
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
@@ -83,6 +92,36 @@ export class AgentArchive implements ArchivePort {
     this.#spool = { push, ending, done };
   }
 
+  restore<W extends RestoreWork>(
+    receiver: ReceiverRecord,
+    work: W,
+    watch: RestoreWatch,
+  ): Promise<RestoreResults[W["kind"]]> {
+    const { cluster, token, caFile, keyFile, binDir, command, timers } = this.#options;
+    const server = { url: addressOf(receiver), cluster, token: token()?.reveal() ?? null, caFile, keyFile };
+    return restoreInChild(command, { server, binDir, work }, watch, timers);
+  }
+
+  async askForBackup(receiver: ReceiverRecord): Promise<void> {
+    const { cluster, timers } = this.#options;
+    const server = new ServerRequests({ ...this.#options, url: addressOf(receiver) }, timers);
+    try {
+      const answer = await server.send({
+        method: "POST",
+        path: `/v1/clusters/${encodeURIComponent(cluster)}/jobs`,
+        headers: { "content-type": "application/json" },
+        body: Buffer.from(JSON.stringify({ kind: "base" })),
+        limitBytes: 1 << 20,
+      });
+      if (answer.status < 300) return;
+      const fault = faultOf(answer, server.url);
+      // One that runs already will do.
+      if (fault.code !== "BACKUP_JOB_RUNNING") throw fault;
+    } finally {
+      server.close();
+    }
+  }
+
   #closed = false;
 
   async close(): Promise<void> {
@@ -129,9 +168,8 @@ export class AgentArchive implements ArchivePort {
     };
   }
 
-  #portOf({ name, apiUrl }: ReceiverRecord): WalPort {
-    if (apiUrl === null)
-      throw new Fault("BACKUP_STORE_UNREACHABLE", `The backup server of ${name} tells no address`);
+  #portOf(receiver: ReceiverRecord): WalPort {
+    const apiUrl = addressOf(receiver);
     const known = this.#ports.get(apiUrl);
     if (known !== undefined) return known;
     const { cluster, token, caFile, node, timers } = this.#options;
@@ -139,4 +177,11 @@ export class AgentArchive implements ArchivePort {
     this.#ports.set(apiUrl, made);
     return made;
   }
+}
+
+/** @throws Fault BACKUP_STORE_UNREACHABLE */
+function addressOf({ name, apiUrl }: ReceiverRecord): string {
+  if (apiUrl === null)
+    throw new Fault("BACKUP_STORE_UNREACHABLE", `The backup server of ${name} tells no address`);
+  return apiUrl;
 }

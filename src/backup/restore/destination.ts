@@ -30,6 +30,8 @@ export interface DestinationNeeds {
   readonly systemIdentifier: SystemIdentifier;
   /** A finished data directory of the same cluster may be written over. */
   readonly overwrite: boolean;
+  /** It is only looked at: who owns it does not matter yet. */
+  readonly anyOwner?: boolean;
 }
 
 /**
@@ -41,7 +43,7 @@ export async function examineDestination(dir: string, needs: DestinationNeeds): 
   if (found === null) return { kind: "empty" };
   if (!found.isDirectory())
     throw new Fault("DATA_DIR_NOT_EMPTY", `${dir} is not a directory`, { hint: "Choose another place." });
-  if (found.uid !== process.geteuid?.())
+  if (found.uid !== process.geteuid?.() && needs.anyOwner !== true)
     throw new Fault("DATA_DIR_WRONG_OWNER", `${dir} is owned by another user`, {
       detail: `Owner: user number ${found.uid}; this process: ${process.geteuid?.() ?? "unknown"}.`,
       hint: "Run the restore as the user PostgreSQL will run as.",

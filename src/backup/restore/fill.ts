@@ -36,7 +36,8 @@ export interface FillOptions {
   readonly parallel: number;
   /** Every file is read again and compared, by PostgreSQL's own program too. */
   readonly verify: boolean;
-  readonly recovery: Omit<RecoveryOptions, "restoreCommand" | "major">;
+  /** null = nothing tells PostgreSQL how to recover: whoever starts it does. */
+  readonly recovery: Omit<RecoveryOptions, "restoreCommand" | "major"> | null;
   readonly binDir: string | null;
   readonly clock: Clock;
   readonly timers: Timers;
@@ -59,16 +60,21 @@ export interface Place {
  */
 export async function examinePlace(
   plan: RestorePlan,
-  options: Pick<FillOptions, "dir" | "tablespaces" | "overwrite">,
+  options: Pick<FillOptions, "dir" | "tablespaces" | "overwrite"> & {
+    /** Nothing is going to be written: whoever owns the place, and whoever asks. */
+    readonly onlyLook?: boolean;
+  },
 ): Promise<Place> {
   const { backup } = plan;
-  if (process.geteuid?.() === 0)
+  const onlyLook = options.onlyLook === true;
+  if (process.geteuid?.() === 0 && !onlyLook)
     throw new Fault("RUNS_AS_ROOT", "PostgreSQL could not use what root restores", {
       hint: "Run this as the user PostgreSQL runs as: runuser -u postgres -- pgherd backup restore ...",
     });
   const destination = await examineDestination(options.dir, {
     systemIdentifier: backup.systemIdentifier,
     overwrite: options.overwrite,
+    anyOwner: onlyLook,
   });
   const tablespaces = await placeTablespaces(options.dir, backup.tablespaces, options.tablespaces);
   const neededBytes = backup.bytes + plan.files.length * backup.walSegmentBytes;
@@ -150,15 +156,16 @@ async function fillHeld(
   await placeWal(source, plan, options);
   const manifest = await source.repository.read(keys.manifest, options.signal);
   if (manifest !== null) await writeFile(join(dir, "backup_manifest"), manifest, { mode: 0o600 });
-  await writeRecovery(
-    dir,
-    recoverySettings(plan, {
-      ...options.recovery,
-      // All WAL is in pg_wal already; PostgreSQL insists on a command and asks it first.
-      restoreCommand: "false",
-      major: Math.floor(backup.serverVersion / 10_000),
-    }),
-  );
+  if (options.recovery !== null)
+    await writeRecovery(
+      dir,
+      recoverySettings(plan, {
+        ...options.recovery,
+        // All WAL is in pg_wal already; PostgreSQL insists on a command and asks it first.
+        restoreCommand: "false",
+        major: Math.floor(backup.serverVersion / 10_000),
+      }),
+    );
   options.onProgress({ step: "flushing", done: null, total: null });
   await flush({ ...options, tablespaces: place.tablespaces });
   await placeControlFile(snapshot, dir);

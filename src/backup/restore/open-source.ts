@@ -7,7 +7,7 @@ import { openCatalogue } from "../catalogue/catalogue.ts";
 import { openSettledRepository } from "../open.ts";
 import { liveDirectory, readLive } from "../receiver/live-directory.ts";
 import { openArchive } from "../wal/open-archive.ts";
-import { liveSegments } from "./live-segments.ts";
+import { liveNames, liveSegments } from "./live-segments.ts";
 import type { RestoreSource } from "./source.ts";
 
 /** An opened cluster; whoever opens it closes it. */
@@ -48,11 +48,12 @@ export async function openRestoreSource(
     archive,
     current: parts.known?.current ?? null,
     completeUntil: parts.known?.completeUntil ?? null,
-    live: () => {
+    live: async () => {
+      const { segmentBytes } = archive;
+      if (segmentBytes === null) return [];
       const archived = new Set([...archive.segments()].map((segment) => segment.name));
-      return archive.segmentBytes === null
-        ? Promise.resolve([])
-        : liveSegments(directory, archived, archive.segmentBytes, parts.clock);
+      const names = await liveNames(directory, archived);
+      return liveSegments(names, (name) => readLive(directory, name), segmentBytes, parts.clock);
     },
     close: async () => {
       await archive.close();
