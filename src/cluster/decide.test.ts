@@ -864,6 +864,20 @@ describe("what must not stay as it is", () => {
     expect(decide(paused(plain({ standing: crash, postgres: standby }))).action.kind).toBe("wait");
   });
 
+  it("a failover asked for in pause is not reported for while the DCS is silent", () => {
+    const standing: Standing = {
+      kind: "expired",
+      lease: { ...lease, holder: "db2" as NodeName },
+      openMs: 4000,
+    };
+    const candidate = "db1" as NodeName;
+    const move = { id: "m", leader: null, candidate, scheduledAt: null, acceptLoss: true };
+    const given = paused(plain({ standing, postgres: standby, move }));
+    expect(["take-lease", "ballot"]).toContain(decide(given).action.kind);
+    const silent = { ...given, dcs: { ...given.dcs, reachable: false } };
+    expect(decide(silent).action.kind).toBe("wait");
+  });
+
   it("what a person asks one node for is carried out in pause too", () => {
     const standing: Standing = {
       kind: "other",

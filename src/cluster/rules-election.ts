@@ -280,6 +280,8 @@ export const electionRules: readonly Rule[] = [
     summary: "each eligible node ends receiving and reports its position for the coming token (F2)",
     answer: (view) => {
       if (open(view) === null || view.cluster === null || view.postgres.kind !== "running") return null;
+      // In pause E-00 is not asked before.
+      if (!view.dcs.reachable) return null;
       const election = electionOf(view, view.cluster);
       const { failures, waitMs } = view.retry.promote;
       if (election.own === null && failures >= 3 && waitMs > 0)

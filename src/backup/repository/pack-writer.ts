@@ -2,7 +2,7 @@ import type { Codec } from "./codec.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { assemblePack, sealFrame } from "./pack.ts";
 import type { PackKind, SealedFrame } from "./pack.ts";
-import { packKey } from "./page.ts";
+import { frameBytes, packKey } from "./page.ts";
 import type { PackId } from "./page.ts";
 import type { Seal } from "./seal.ts";
 import { Slots } from "./slots.ts";
@@ -25,6 +25,7 @@ export class PackWriter {
   readonly #tools: PackTools;
   readonly #slots = new Slots(packsAtOnce);
   readonly #running = new Set<Promise<void>>();
+  readonly #rooms = new Rooms();
   #failure: { readonly error: unknown } | null = null;
 
   constructor(tools: PackTools) {
@@ -35,7 +36,7 @@ export class PackWriter {
   async begin(id: PackId, kind: PackKind): Promise<OpenPack> {
     await this.#slots.take();
     this.check();
-    return new OpenPack(id, kind, this.#tools, (work) => this.#follow(work));
+    return new OpenPack(id, kind, this.#tools, this.#rooms, (work) => this.#follow(work));
   }
 
   /** Waits until every ended pack is durable. */
@@ -66,19 +67,31 @@ export class OpenPack {
   readonly id: PackId;
   readonly #kind: PackKind;
   readonly #tools: PackTools;
+  readonly #rooms: Rooms;
   readonly #follow: (work: Promise<void>) => void;
   readonly #frames: Promise<SealedFrame>[] = [];
+  /** What the frames lie in until the pack is put. */
+  readonly #taken: Buffer[] = [];
 
-  constructor(id: PackId, kind: PackKind, tools: PackTools, follow: (work: Promise<void>) => void) {
+  constructor(
+    id: PackId,
+    kind: PackKind,
+    tools: PackTools,
+    rooms: Rooms,
+    follow: (work: Promise<void>) => void,
+  ) {
     this.id = id;
     this.#kind = kind;
     this.#tools = tools;
+    this.#rooms = rooms;
     this.#follow = follow;
   }
 
   /** @returns resolves, whatever the outcome, when `raw` may be used again */
   add(raw: Buffer): Promise<void> {
-    const frame = sealFrame(this.id, this.#frames.length, raw, this.#tools.codec, this.#tools.seal);
+    const room = this.#rooms.take();
+    this.#taken.push(room);
+    const frame = sealFrame(this.id, this.#frames.length, raw, this.#tools, room);
     this.#frames.push(frame);
     return frame.then(
       () => undefined,
@@ -95,9 +108,25 @@ export class OpenPack {
     const frames = await Promise.all(this.#frames);
     const parts = assemblePack(this.id, this.#kind, held, frames, this.#tools.seal);
     await this.#tools.store.put(packKey(this.id), parts, { signal: this.#tools.signal });
+    // After a failure nothing is written any more: what may still be in use is left alone.
+    this.#rooms.give(this.#taken);
     this.#tools.stored(
       this.id,
       parts.reduce((sum, part) => sum + part.length, 0),
     );
+  }
+}
+
+/** Memory for compressed frames, used again and again: a stream of them would keep the garbage collector busy. */
+class Rooms {
+  readonly #free: Buffer[] = [];
+
+  take(): Buffer {
+    // What was not written to takes no memory.
+    return this.#free.pop() ?? Buffer.from(new SharedArrayBuffer(frameBytes));
+  }
+
+  give(rooms: readonly Buffer[]): void {
+    this.#free.push(...rooms);
   }
 }

@@ -43,15 +43,18 @@ export interface PackDirectory {
   readonly frames: ReadonlyMap<number, FramePlace>;
 }
 
-/** Compresses and encrypts one frame. `raw` may be used again when this resolves. */
+/**
+ * Compresses and encrypts one frame. `raw` may be used again when this resolves.
+ * @param room shared memory that the frame may lie in
+ */
 export async function sealFrame(
   pack: PackId,
   number: number,
   raw: Buffer,
-  codec: Codec,
-  seal: Seal,
+  { codec, seal }: { readonly codec: Codec; readonly seal: Seal },
+  room?: Buffer,
 ): Promise<SealedFrame> {
-  const packed = await codec.compress(raw);
+  const packed = await codec.compress(raw, room);
   const bytes = packed.codec === codecs.none && !seal.encrypted ? Buffer.from(packed.bytes) : packed.bytes;
   const stored = seal.close(bytes, aboutOf(pack, number));
   return { number, codec: packed.codec, rawBytes: raw.length, stored, sum: seal.digest(stored) };

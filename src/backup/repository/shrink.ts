@@ -116,7 +116,7 @@ async function shrink(
     for (const [page, isLive] of needed.entries())
       if (isLive === 0 && page * pageBytes < raw.length)
         raw.fill(0, page * pageBytes, (page + 1) * pageBytes);
-    frames.push(await sealFrame(pack, place.number, raw, options.codec, seal));
+    frames.push(await sealFrame(pack, place.number, raw, { codec: options.codec, seal }));
   }
   const parts = assemblePack(pack, "pages", held, frames, seal);
   await store.put(key, parts, { signal: options.signal });

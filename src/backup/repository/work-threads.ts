@@ -35,7 +35,13 @@ parentPort.on("message", async ({ id, data, offset, length, ...what }) => {
       parentPort.postMessage({ id });
       return;
     }
-    const bytes = Uint8Array.from(await encoderOf(what.encoder).encode(given));
+    const encoded = await encoderOf(what.encoder).encode(given);
+    if (what.room !== undefined && encoded.length <= what.roomBytes) {
+      Buffer.from(what.room, what.roomAt, encoded.length).fill(encoded);
+      parentPort.postMessage({ id, size: encoded.length });
+      return;
+    }
+    const bytes = Uint8Array.from(encoded);
     parentPort.postMessage({ id, bytes }, [bytes.buffer]);
   } catch (error) {
     parentPort.postMessage({ id, error: String(error) });
@@ -44,7 +50,7 @@ parentPort.on("message", async ({ id, data, offset, length, ...what }) => {
 `;
 
 interface Waiting {
-  readonly resolve: (bytes: Uint8Array<ArrayBuffer> | null) => void;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -56,6 +62,8 @@ interface Thread {
 interface Answer {
   readonly id: number;
   readonly bytes?: Uint8Array<ArrayBuffer>;
+  /** Bytes in the room that was given for them. */
+  readonly size?: number;
   readonly error?: string;
 }
 
@@ -64,10 +72,15 @@ class WorkThreads {
   readonly #threads: Thread[] = [];
   #next = 0;
 
-  /** @param data left alone until this has ended; in shared memory it is not copied */
-  async encode(data: Buffer, encoder: ThreadEncoder): Promise<Buffer> {
-    const bytes = await this.#ask(data, { encoder });
-    if (bytes === null) throw new Error("the thread gave nothing");
+  /**
+   * @param data left alone until this has ended; in shared memory it is not copied
+   * @param room shared memory for the result where it fits, so that a stream of them leaves nothing to collect; null = there is none
+   */
+  async encode(data: Buffer, encoder: ThreadEncoder, room: Buffer | null): Promise<Buffer> {
+    const into = room === null ? {} : { room: room.buffer, roomAt: room.byteOffset, roomBytes: room.length };
+    const { bytes, size } = await this.#ask(data, { encoder, ...into });
+    if (room !== null && size !== undefined) return room.subarray(0, size);
+    if (bytes === undefined) throw new Error("the thread gave nothing");
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
@@ -79,7 +92,7 @@ class WorkThreads {
     await this.#ask(data, { name, step, out: out.buffer, at: out.byteOffset });
   }
 
-  #ask(data: Buffer, what: object): Promise<Uint8Array<ArrayBuffer> | null> {
+  #ask(data: Buffer, what: object): Promise<Answer> {
     const thread = this.#leastBusy();
     const id = this.#next++;
     return new Promise((resolve, reject) => {
@@ -110,11 +123,12 @@ class WorkThreads {
     });
     const thread: Thread = { worker, waiting: new Map() };
     worker.unref();
-    worker.on("message", ({ id, bytes, error }: Answer) => {
+    worker.on("message", (answer: Answer) => {
+      const { id, error } = answer;
       const waiting = thread.waiting.get(id);
       thread.waiting.delete(id);
       if (thread.waiting.size === 0) worker.unref();
-      if (error === undefined) waiting?.resolve(bytes ?? null);
+      if (error === undefined) waiting?.resolve(answer);
       else waiting?.reject(new Error(error));
     });
     const ended = (why: string): void => {

@@ -6,6 +6,7 @@ import { removeDurably } from "../../postgres/durable-file.ts";
 import { lastLines, runProgram } from "../../postgres/programs.ts";
 import { historyFileName } from "../../postgres/timelines.ts";
 import type { Clock } from "../../system/clock.ts";
+import { collectSeldom } from "../../system/heap.ts";
 import type { Timers } from "../../system/timers.ts";
 import { Fault } from "../../values/fault.ts";
 import { copyContent, flush, placeControlFile, type Copied } from "./copy.ts";
@@ -133,6 +134,7 @@ async function fillHeld(
 ): Promise<Filled> {
   const { backup } = plan;
   const { dir } = options;
+  collectSeldom();
   const keys = source.catalogue.keysOf(backup.id);
   const snapshot = await source.repository.openSnapshot(keys.content);
   await mkdir(dir, { recursive: true, mode: 0o700 });
