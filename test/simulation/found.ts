@@ -28,6 +28,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "old-token-followed": { seed: 12, invariant: "I2" },
   "one-instead-of-two": { seed: 2, invariant: "I2" },
   "one-promise-too-few": { seed: 94, invariant: "I2" },
+  "password-for-all": { seed: 1060, invariant: "I1" },
   "postgres-first": { seed: 1, invariant: "I2" },
   "postmaster-only": { seed: 173, invariant: "I1" },
   "promise-forgotten": { seed: 56, invariant: "I2" },
@@ -65,4 +66,6 @@ export const bugsFound: readonly BugFound[] = [
   { seed: 137, scenario: "crashes" },
   { seed: 40036, scenario: null },
   { seed: 40034, scenario: null, earlier: false },
+  { seed: 1060, scenario: null, earlier: false },
+  { seed: 1710, scenario: null, earlier: false },
 ];
