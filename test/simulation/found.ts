@@ -68,4 +68,5 @@ export const bugsFound: readonly BugFound[] = [
   { seed: 40034, scenario: null, earlier: false },
   { seed: 1060, scenario: null, earlier: false },
   { seed: 1710, scenario: null, earlier: false },
+  { seed: 2368, scenario: null, earlier: false },
 ];
