@@ -138,9 +138,10 @@ async function carryOut(execution: Execution, leader: NodeName, found: RejoinPla
       await copyFrom(execution, leader);
       return;
   }
+  // Over with the data that had it, also when PostgreSQL does not start at once: it is a standby to be connected from here on.
+  notebook.diverged = null;
   step("starting");
   await beginStandby(context, leader, provenToken(context, leader));
   notebook.succeeded("rejoin", "recovery");
-  notebook.diverged = null;
   journal.event("rejoined", true, `follows ${leader}: ${found.why}`, { leader, how: found.kind });
 }

@@ -9,8 +9,9 @@ const saveLimitMs = 60_000;
 /** The receiver whose backup server is asked first: the one heard last; null = none is known. */
 export function nearestArchive(context: Pick<AgentContext, "mirror" | "clock">): ReceiverRecord | null {
   const { mirror, clock } = context;
+  if (mirror.state === null || mirror.state.receivers.size === 0) return null;
   const now = clock.now();
-  const [first] = [...(mirror.state?.receivers.values() ?? [])]
+  const [first] = [...mirror.state.receivers.values()]
     .map(({ value }) => value)
     .filter((receiver) => receiver.apiUrl !== null)
     .sort((a, b) => mirror.receiverHeardMs(a.name, now) - mirror.receiverHeardMs(b.name, now));

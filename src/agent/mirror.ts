@@ -1,4 +1,4 @@
-import type { Ballot } from "../cluster/records.ts";
+import type { Ballot, NodeRecord, ReceiverRecord } from "../cluster/records.ts";
 import type { ClusterState, Versioned } from "../cluster/state.ts";
 import type { Dcs, DcsEntry, DcsSnapshot, DcsWatch } from "../dcs/dcs.ts";
 import { StateDecoder } from "../dcs/layout.ts";
@@ -188,35 +188,7 @@ function hear<T extends { readonly sequence: number }>(
 /** What a round would decide differently from: not renewals, heartbeats and positions, which come many times a second. */
 function essenceOf(state: ClusterState): string {
   const lease = state.lease.value;
-  const nodes = [...state.nodes.values()].map(({ value: node }) => {
-    return [
-      node.name,
-      node.state,
-      node.role,
-      node.timeline,
-      node.streaming,
-      node.upstream,
-      node.systemIdentifier,
-      node.incarnation,
-      node.promised,
-      node.suspects,
-      ballotText(node.ballot),
-    ].join(" ");
-  });
-  const receivers = [...state.receivers.values()].map(({ value: receiver }) =>
-    [
-      receiver.name,
-      receiver.state,
-      receiver.upstream,
-      receiver.token,
-      receiver.incarnation,
-      receiver.synchronous,
-      receiver.promised,
-      receiver.suspects,
-      ballotText(receiver.ballot),
-    ].join(" "),
-  );
-  return [
+  const parts: (string | number)[] = [
     lease === null ? "" : `${lease.holder} ${lease.token} ${lease.state} ${lease.ttlMs}`,
     state.initialization.version,
     state.durability.version,
@@ -225,9 +197,50 @@ function essenceOf(state: ClusterState): string {
     state.settings.version,
     state.gate.version,
     state.recovery?.version ?? 0,
-    ...nodes,
-    ...receivers,
-  ].join("|");
+  ];
+  for (const { value } of state.nodes.values()) parts.push(essenceOfNode(value));
+  for (const { value } of state.receivers.values()) parts.push(essenceOfReceiver(value));
+  return parts.join("|");
+}
+
+const essenceOfNode = remembered((node: NodeRecord) =>
+  [
+    node.name,
+    node.state,
+    node.role,
+    node.timeline,
+    node.streaming,
+    node.upstream,
+    node.systemIdentifier,
+    node.incarnation,
+    node.promised,
+    node.suspects,
+    ballotText(node.ballot),
+  ].join(" "),
+);
+
+const essenceOfReceiver = remembered((receiver: ReceiverRecord) =>
+  [
+    receiver.name,
+    receiver.state,
+    receiver.upstream,
+    receiver.token,
+    receiver.incarnation,
+    receiver.synchronous,
+    receiver.promised,
+    receiver.suspects,
+    ballotText(receiver.ballot),
+  ].join(" "),
+);
+
+/** Of many records one changes at a time. */
+function remembered<T extends object>(textOf: (record: T) => string): (record: T) => string {
+  const texts = new WeakMap<T, string>();
+  return (record) => {
+    let text = texts.get(record);
+    if (text === undefined) texts.set(record, (text = textOf(record)));
+    return text;
+  };
 }
 
 function ballotText(ballot: Ballot | null): string {

@@ -161,8 +161,9 @@ function isSame(record: NodeRecord, written: NodeRecord): boolean {
       ? { ...of.operation, doneBytes: progressTenth(of) }
       : of[name];
   return (Object.keys(record) as (keyof NodeRecord)[]).every((name) => {
-    if (volatile.has(name) || record[name] === written[name]) return true;
+    if (record[name] === written[name] || volatile.has(name)) return true;
     const [now, before] = [essence(record, name), essence(written, name)];
+    if (Array.isArray(now) && now.length === 0 && Array.isArray(before)) return before.length === 0;
     return (
       typeof now === "object" && typeof before === "object" && encodeRecord(now) === encodeRecord(before)
     );

@@ -2,6 +2,7 @@ import { effectiveSettings, parseClusterSettings, type StoredSettings } from "..
 import { formatProblems } from "../config/problem.ts";
 import { applyPatch, replaceSettings } from "../config/settings-change.ts";
 import type { DurabilityPolicy } from "../cluster/durability.ts";
+import { mayBecomePrimary } from "../cluster/candidates.ts";
 import { durabilityProblems } from "../cluster/durability-check.ts";
 import { receiversOf } from "../cluster/receivers.ts";
 import { awayAfterMs, fitsStop, heldForMs, renewalMs, stopBudgetMs } from "../cluster/policy.ts";
@@ -68,14 +69,14 @@ function checkDurability(state: ClusterState, before: StoredSettings, after: Sto
   const problems = durabilityProblems(durability, {
     leader: state.lease.value?.holder ?? null,
     nodes: [
-      ...nodes.map(({ name, tags }) => ({ name, counts: mayCount(tags) })),
-      ...receiversOf(state).map(({ name, synchronous }) => ({ name, counts: synchronous })),
+      ...nodes.map(({ name, tags }) => ({ name, counts: mayCount(tags), leads: mayBecomePrimary(tags) })),
+      ...receiversOf(state).map(({ name, synchronous }) => ({ name, counts: synchronous, leads: false })),
     ],
   });
   if (problems.length === 0) return;
   throw new Fault("CONFIG_INVALID", "The nodes of this cluster cannot keep these durability settings.", {
     detail: [...problems, "Nothing was changed."].join("\n"),
-    hint: "Add nodes first, or set sync_standbys, sync_order and durability together to what is there.",
+    hint: "Add nodes or a WAL receiver first, or set sync_standbys, sync_order and durability together to what is there.",
   });
 }
 

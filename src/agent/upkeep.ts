@@ -5,7 +5,7 @@ import { elapsedMs, type Instant } from "../values/time.ts";
 import type { PostgresFacts } from "../postgres/instance.ts";
 import { encodePatroniHistory, keys } from "../dcs/layout.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
-import { tendSpool } from "./local-archive.ts";
+import { nearestArchive, tendSpool } from "./local-archive.ts";
 import { postgresSettings } from "./postgres-settings.ts";
 import { ReceiverSlots } from "./receiver-slots.ts";
 import { openStaleGate } from "./router-gate.ts";
@@ -29,6 +29,9 @@ export class Upkeep {
   #lastRun: Instant | null = null;
   #members = "";
   #settings = "";
+  /** What the text of the settings was made of, which is asked for in every round. */
+  #textFrom: readonly unknown[] = [];
+  #lastText = "";
 
   constructor(context: AgentContext) {
     this.#context = context;
@@ -84,7 +87,16 @@ export class Upkeep {
 
   /** What the settings say, apart from what the durability keeper decides. */
   #text(): string {
-    return JSON.stringify({ ...postgresSettings(this.#context), synchronousStandbyNames: "", admission: "" });
+    const { settings, options, archive } = this.#context;
+    const from = [settings(), options, archive.commands, nearestArchive(this.#context) === null];
+    if (from.every((value, index) => value === this.#textFrom[index])) return this.#lastText;
+    this.#textFrom = from;
+    this.#lastText = JSON.stringify({
+      ...postgresSettings(this.#context),
+      synchronousStandbyNames: "",
+      admission: "",
+    });
+    return this.#lastText;
   }
 
   /** Brings PostgreSQL's configuration to the settings in force; after a start of the agent also what was missed meanwhile. */

@@ -413,6 +413,7 @@ describe("decide", () => {
         if (given.standing.kind !== "mine" || !leading(given)) return;
         const guard = { alive: false, forMs: 3000, stopMs: 20, refusal: null };
         const decision = decide({ ...given, guard, standing: { ...given.standing, remainingMs } });
+        if (decision.rule === "G-01") return; // a disk that hangs: PostgreSQL is ended at once, whatever is left
         if (remainingMs < 1500) expect(["fence", "handover"]).toContain(decision.action.kind);
         expect(decision.rule === "S-08").toBe(remainingMs < 1500);
       }),

@@ -3,12 +3,17 @@ import type { NodeName } from "../values/names.ts";
 import { durabilityProblems } from "./durability-check.ts";
 import type { DurabilityPolicy } from "./durability.ts";
 
+/** By name: whether the node counts; "archive" is a receiver, which never leads. */
 function problems(policy: Partial<DurabilityPolicy>, nodes: Readonly<Record<string, boolean>>): string[] {
   return durabilityProblems(
     { mode: "degrade", standbys: 1, order: [], ...policy },
     {
       leader: "db1" as NodeName,
-      nodes: Object.entries(nodes).map(([name, counts]) => ({ name: name as NodeName, counts })),
+      nodes: Object.entries(nodes).map(([name, counts]) => ({
+        name: name as NodeName,
+        counts,
+        leads: name !== "archive",
+      })),
     },
   );
 }
@@ -49,6 +54,20 @@ describe("durability settings against the nodes there are", () => {
     expect(problems({ order: order("db1", "db3"), standbys: 2 }, three)).toEqual([
       "sync_standbys is 2, and of possible standbys there is 1 (db3)",
     ]);
+  });
+
+  it("strict must be kept by whoever leads next, not by the leader of now alone", () => {
+    const three = { db1: true, db2: true, db3: true };
+    const strict = { mode: "strict" } as const;
+    expect(problems({ ...strict, order: order("db3") }, three)).toEqual([
+      "with db3 as primary there would be none of possible standbys, and durability strict needs 1: after a failover to it no commit would ever return",
+    ]);
+    expect(problems({ ...strict, order: order("db2", "db3") }, three)).toEqual([]);
+    expect(problems({ ...strict, order: order("archive") }, { ...three, archive: true })).toEqual([]);
+    expect(problems({ ...strict, order: order("db2", "archive") }, { ...three, archive: true })).toEqual([]);
+    // db1 leads and does not count itself: the others have one standby each.
+    expect(problems({ ...strict, standbys: 2 }, { ...three, db1: false })).toHaveLength(1);
+    expect(problems({ mode: "degrade", order: order("db3") }, three)).toEqual([]);
   });
 
   it("in async nothing is waited for and nothing refused", () => {

@@ -5,8 +5,11 @@ import type { DurabilityPolicy } from "./durability.ts";
 export interface DurabilityNodes {
   /** The holder of the lease; null = none. It is no standby of its own. */
   readonly leader: NodeName | null;
-  /** WAL receivers too. `counts`: the tags let the node count for durability; the receiver may be waited for. */
-  readonly nodes: readonly { readonly name: NodeName; readonly counts: boolean }[];
+  /**
+   * WAL receivers too. `counts`: the tags let the node count for durability; the receiver may be waited for. `leads`: the node
+   * may become primary.
+   */
+  readonly nodes: readonly { readonly name: NodeName; readonly counts: boolean; readonly leads: boolean }[];
 }
 
 /** Everything the registered nodes cannot keep of a durability setting, as sentences with the numbers; empty = nothing. */
@@ -19,11 +22,11 @@ export function durabilityProblems(policy: DurabilityPolicy, registered: Durabil
     problems.push(
       `sync_order names ${unknown.join(", ")}: the cluster has ${nodes.map((node) => node.name).join(", ")}`,
     );
-  const possible = nodes.filter(
-    (node) =>
-      node.name !== leader && node.counts && (policy.order.length === 0 || policy.order.includes(node.name)),
-  );
-  const there = countText(possible.map((node) => node.name));
+  const counting = nodes
+    .filter(({ name, counts }) => counts && (policy.order.length === 0 || policy.order.includes(name)))
+    .map(({ name }) => name);
+  const possible = counting.filter((name) => name !== leader);
+  const there = countText(possible);
   if (policy.mode === "strict" && possible.length === 0)
     problems.push(
       `durability strict needs a standby that may count: there is ${there}; no commit would ever return`,
@@ -31,7 +34,20 @@ export function durabilityProblems(policy: DurabilityPolicy, registered: Durabil
   // One node alone may ask for one standby: in degrade it is recorded as unprotected until that is there.
   else if (policy.standbys > Math.max(possible.length, policy.mode === "degrade" ? 1 : 0))
     problems.push(`sync_standbys is ${policy.standbys}, and of possible standbys there is ${there}`);
+  // What only the leader of now could keep would stop all writes after the next failover, when nobody looks.
+  else if (policy.mode === "strict") {
+    const short = nodes.find(({ name, leads }) => leads && without(counting, name).length < policy.standbys);
+    if (short !== undefined)
+      problems.push(
+        `with ${short.name} as primary there would be ${countText(without(counting, short.name))} of possible standbys, and durability ` +
+          `strict needs ${policy.standbys}: after a failover to it no commit would ever return`,
+      );
+  }
   return problems;
+}
+
+function without(names: readonly NodeName[], name: NodeName): NodeName[] {
+  return names.filter((each) => each !== name);
 }
 
 function countText(names: readonly NodeName[]): string {

@@ -50,8 +50,21 @@ export interface ParsedSettings {
   readonly problems: readonly ConfigProblem[];
 }
 
+/** The texts that were read last: the one in force is asked for again and again. */
+const readBefore = new Map<string | null, ParsedSettings>();
+const mostRead = 8;
+
 /** Reads the value of the DCS key `config`; null (no such key) = nothing was set. Never throws: see `problems`. */
 export function parseClusterSettings(jsonText: string | null): ParsedSettings {
+  let parsed = readBefore.get(jsonText);
+  if (parsed !== undefined) return parsed;
+  if (readBefore.size >= mostRead) readBefore.clear();
+  parsed = parse(jsonText);
+  readBefore.set(jsonText, parsed);
+  return parsed;
+}
+
+function parse(jsonText: string | null): ParsedSettings {
   const document = jsonText === null ? {} : parseJson(jsonText);
   if (!isGroup(document)) {
     const problem = problemOf("the cluster settings are not a JSON object");

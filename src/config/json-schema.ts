@@ -36,12 +36,15 @@ export function nodeFileJsonSchema(): JsonSchema {
   } as JsonSchema;
 }
 
-/** The JSON Schema of the cluster settings. */
+let clusterSettings: JsonSchema | null = null;
+
+/** The JSON Schema of the cluster settings; made once, every change of the settings needs it. */
 export function clusterSettingsJsonSchema(): JsonSchema {
-  return {
+  clusterSettings ??= {
     title: "pgherd cluster settings",
     ...z.toJSONSchema(clusterSettingsSchema, options),
   } as JsonSchema;
+  return clusterSettings;
 }
 
 /** The JSON Schema of the router file. */

@@ -226,9 +226,22 @@ export function parseSecrets(text: string): z.infer<typeof secretsSchema> {
 
 /** JSON with LSNs as PostgreSQL writes them; the reverse of the schemas above. */
 export function encodeRecord(record: unknown): string {
-  return JSON.stringify(record, (_key, value: unknown) =>
-    typeof value === "bigint" ? formatLsn(value as Lsn) : value,
-  );
+  return JSON.stringify(withTexts(record));
+}
+
+/** The same with LSNs as texts; what holds none is the very same value. Much cheaper than to ask for each value while it is written. */
+function withTexts(value: unknown): unknown {
+  if (typeof value === "bigint") return formatLsn(value as Lsn);
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(withTexts);
+  let copy: Record<string, unknown> | null = null;
+  for (const [name, field] of Object.entries(value)) {
+    const text = withTexts(field);
+    if (text === field) continue;
+    copy ??= { ...value };
+    copy[name] = text;
+  }
+  return copy ?? value;
 }
 
 /** Patroni's `history` key: `[[timeline, lsn, reason, time, new leader], ...]`. */
@@ -242,7 +255,7 @@ type Garbage = { readonly key: string; readonly problem: string };
 
 /** Decodes snapshots of the store; remembers what each key decoded to, so that only changed keys cost anything. */
 export class StateDecoder {
-  readonly #memo = new Map<string, { version: number; value: unknown; problem: string | null }>();
+  readonly #memo = new Map<string, Understood>();
 
   /** The cluster's state from all its keys. Never throws: what cannot be understood is listed in `garbage`. */
   decode(revision: number, entries: ReadonlyMap<string, DcsEntry>): ClusterState {
@@ -250,24 +263,19 @@ export class StateDecoder {
     const read = <T>(key: string, parse: (text: string) => T, absent: T): Versioned<T> =>
       this.#read(entries, garbage, key, parse, absent);
     const nodes = new Map<NodeName, Versioned<NodeRecord>>();
-    for (const key of entries.keys()) {
-      if (!key.startsWith(nodePrefix)) continue;
-      const node = read(key, (text): NodeRecord | null => nodeSchema.parse(JSON.parse(text)), null);
-      if (node.value !== null) nodes.set(node.value.name, { value: node.value, version: node.version });
-    }
     const routers = new Map<string, Versioned<RouterRecord>>();
-    for (const key of entries.keys()) {
-      if (!key.startsWith(routerPrefix) || routers.size >= mostRouters) continue;
-      const router = read(key, (text): RouterRecord | null => routerSchema.parse(JSON.parse(text)), null);
-      if (router.value !== null)
-        routers.set(router.value.name, { value: router.value, version: router.version });
-    }
     const receivers = new Map<NodeName, Versioned<ReceiverRecord>>();
     for (const key of entries.keys()) {
-      if (!key.startsWith(receiverPrefix) || receivers.size >= mostReceivers) continue;
-      const found = read(key, (text): ReceiverRecord | null => receiverSchema.parse(JSON.parse(text)), null);
-      if (found.value !== null)
-        receivers.set(found.value.name, { value: found.value, version: found.version });
+      if (key.startsWith(nodePrefix)) {
+        const node = read(key, parseNode, null);
+        if (isThere(node)) nodes.set(node.value.name, node);
+      } else if (key.startsWith(routerPrefix) && routers.size < mostRouters) {
+        const router = read(key, parseRouter, null);
+        if (isThere(router)) routers.set(router.value.name, router);
+      } else if (key.startsWith(receiverPrefix) && receivers.size < mostReceivers) {
+        const receiver = read(key, parseReceiver, null);
+        if (isThere(receiver)) receivers.set(receiver.value.name, receiver);
+      }
     }
     read(keys.secrets, (text) => void parseSecrets(text), undefined);
     return {
@@ -325,12 +333,36 @@ export class StateDecoder {
     }
     let known = this.#memo.get(key);
     if (known?.version !== entry.version) {
-      known = { version: entry.version, ...attempt(() => parse(entry.value), absent) };
+      known = understood(entry, parse, absent);
       this.#memo.set(key, known);
     }
     if (known.problem !== null) garbage.push({ key, problem: known.problem });
-    return { value: known.value as T, version: entry.version };
+    return known as Versioned<T>;
   }
+}
+
+interface Understood extends Versioned<unknown> {
+  readonly problem: string | null;
+}
+
+/** What entries were found to hold: who looks at the very same entry again, in this mirror or another, need not parse it. */
+const entriesUnderstood = new WeakMap<DcsEntry, Understood>();
+
+function understood<T>(entry: DcsEntry, parse: (text: string) => T, absent: T): Understood {
+  let found = entriesUnderstood.get(entry);
+  if (found === undefined) {
+    found = { version: entry.version, ...attempt(() => parse(entry.value), absent) };
+    entriesUnderstood.set(entry, found);
+  }
+  return found;
+}
+
+const parseNode = (text: string): NodeRecord | null => nodeSchema.parse(JSON.parse(text));
+const parseRouter = (text: string): RouterRecord | null => routerSchema.parse(JSON.parse(text));
+const parseReceiver = (text: string): ReceiverRecord | null => receiverSchema.parse(JSON.parse(text));
+
+function isThere<T>(record: Versioned<T | null>): record is Versioned<T> {
+  return record.value !== null;
 }
 
 function attempt<T>(parse: () => T, absent: T): { value: T; problem: string | null } {

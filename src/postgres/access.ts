@@ -66,12 +66,14 @@ export interface OwnAccessFiles {
   readonly ident: string | null;
 }
 
-/** A passfile for these roles on every server. */
+/** A passfile for these roles on one server; without one on every server. */
 export function renderPassfile(
   roles: readonly { readonly user: string; readonly password: { reveal(): string } }[],
+  server?: { readonly host: string; readonly port: number },
 ): string {
   const escape = (text: string): string => text.replace(/[\\:]/g, "\\$&");
-  return roles.map((role) => `*:*:*:${escape(role.user)}:${escape(role.password.reveal())}\n`).join("");
+  const place = server === undefined ? "*:*" : `${escape(server.host)}:${server.port}`;
+  return roles.map((role) => `${place}:*:${escape(role.user)}:${escape(role.password.reveal())}\n`).join("");
 }
 
 /** From version 16 on the file is included, so that relative names in it keep their meaning; before, it is copied. */

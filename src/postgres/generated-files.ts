@@ -55,7 +55,8 @@ async function setUpstream(at: Installation, upstream: Upstream | null): Promise
     return;
   }
   await writeIfChanged(at.files.upstream, JSON.stringify(upstream));
-  await writeIfChanged(at.files.receiverPassfile, renderPassfile([at.secrets().replication]));
+  // For this upstream alone: a startup process that is late to read its configuration must not reach the last one with it (F2).
+  await writeIfChanged(at.files.receiverPassfile, renderPassfile([at.secrets().replication], upstream));
 }
 
 async function writeIfChanged(path: string, content: string): Promise<void> {

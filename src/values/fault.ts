@@ -92,6 +92,7 @@ export const faultCatalogue = {
     retry: true,
     summary: "The history of this timeline is not in the archive yet",
   },
+  BACKUP_WAL_IN_USE: { retry: true, summary: "Another process receives WAL to this directory" },
   BACKUP_WAL_INVALID: { retry: false, summary: "This is not WAL of the cluster" },
   BACKUP_WAL_STALE: { retry: false, summary: "The WAL comes from a primary that was replaced" },
   BACKUP_WAL_UNKNOWN: { retry: false, summary: "The archive has no such WAL" },

@@ -78,11 +78,14 @@ export function nextTimeline(timeline: Timeline): Timeline {
   return (timeline + 1) as Timeline;
 }
 
+const plainSlotName = /^[a-z0-9_]{1,63}$/;
+
 /**
  * The name of the physical replication slot a member uses on its upstream: the node name in the characters PostgreSQL
  * allows. Two different names may not collide, so what was replaced is told apart by its code point, as Patroni does.
  */
 export function slotNameOf(node: NodeName): string {
+  if (plainSlotName.test(node)) return node;
   return Array.from(node.toLowerCase(), (char) => {
     if (/[a-z0-9_]/.test(char)) return char;
     if (char === "-" || char === ".") return "_";

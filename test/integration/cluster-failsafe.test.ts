@@ -216,6 +216,10 @@ describe("durability settings that the nodes cannot keep", () => {
       expect(await refused("durability=strict", `sync_order=[${before.primary}]`)).toContain(
         "needs a standby that may count: there is none",
       );
+      const [standby = ""] = before.standbys;
+      expect(await refused("durability=strict", `sync_order=[${standby}]`)).toContain(
+        `with ${standby} as primary there would be none of possible standbys`,
+      );
       expect((await cluster.status()).durability.mode).toBe("degrade");
     },
   );

@@ -1,5 +1,5 @@
 import { execFile, spawn } from "node:child_process";
-import { cpSync, existsSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -197,19 +197,27 @@ describe("the end of the WAL receiver (F2)", () => {
     expect(await b.instance.stopReceiving(plainSettings)).toEqual(end);
   });
 
-  test("a receiver started with an older address has no password any more", async () => {
-    await b.instance.follow(a.asUpstream("fb"), plainSettings);
-    await waitFor(receiver, { timeoutMs: 10_000, what: "it streams again" });
-    await caughtUp(b, a);
-    // The address stays, as in a startup process that has not read its configuration yet; the password goes.
-    rmSync(join(b.stateDir, "receiver.passfile"));
-    signal((await receiver()) ?? 0, "SIGTERM");
-    const lsn = await received();
-    await write();
-    await pause(2_500);
-    expect(await received()).toBe(lsn);
-    expect((await a.facts()).replication).toEqual([]);
-  });
+  test.each(["none", "another server's"])(
+    "a receiver started with an older address has no password: %s",
+    async (instead) => {
+      await b.instance.follow(a.asUpstream("fb"), plainSettings);
+      await waitFor(receiver, { timeoutMs: 10_000, what: "it streams again" });
+      await caughtUp(b, a);
+      const passfile = join(b.stateDir, "receiver.passfile");
+      const password = readFileSync(passfile, "utf8");
+      const { host, port } = a.asUpstream("fb");
+      // The address stays, as in a startup process that has not read its configuration yet; the password goes, or is another server's.
+      expect(password.startsWith(`${host}:${port}:`)).toBe(true);
+      if (instead === "none") rmSync(passfile);
+      else writeFileSync(passfile, password.replace(`${host}:${port}:`, `${host}:1:`), { mode: 0o600 });
+      signal((await receiver()) ?? 0, "SIGTERM");
+      const lsn = await received();
+      await write();
+      await pause(2_500);
+      expect(await received()).toBe(lsn);
+      expect((await a.facts()).replication).toEqual([]);
+    },
+  );
 
   test("after a restart the server's own figure falls back; what is reported does not", async () => {
     await b.instance.follow(a.asUpstream("fb"), plainSettings);

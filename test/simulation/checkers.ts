@@ -1,6 +1,7 @@
 import type { DcsTransaction } from "../../src/dcs/dcs.ts";
 import type { NodeName } from "../../src/values/names.ts";
 import type { Engine } from "./engine.ts";
+import { parsed } from "./parsed.ts";
 import type { Backend } from "./postgres/backend.ts";
 import type { Observer } from "./postgres/cluster-net.ts";
 import type { Postgres } from "./postgres/postgres.ts";
@@ -63,7 +64,6 @@ export class Checkers implements Observer {
     readonly timeline: number;
     early: boolean;
   } | null = null;
-  #durability: { text: string | undefined; entries: readonly Entry[] } = { text: undefined, entries: [] };
   #lossAccepted = false;
   /** The last holder was chosen while the record said that nobody else need have the last commits. */
   #exposed = false;
@@ -71,6 +71,8 @@ export class Checkers implements Observer {
   readonly #writableListeners = new Set<() => void>();
   /** The last change of holder came before the lease had run out (F7). */
   #early = false;
+  /** Until when a holder that was replaced so has its own deadline, whoever leads by then. */
+  #earlyUntil = -Infinity;
 
   constructor(
     engine: Engine,
@@ -102,13 +104,11 @@ export class Checkers implements Observer {
   /** The durability record now. */
   get entries(): readonly Entry[] {
     const text = this.#store.values.get(keys.durability);
-    if (text !== this.#durability.text)
-      this.#durability = { text, entries: text === undefined ? [] : (JSON.parse(text) as Entry[]) };
-    return this.#durability.entries;
+    return text === undefined ? [] : (parsed(text) as Entry[]);
   }
   get lease(): Lease | null {
     const text = this.#store.values.get(keys.lease);
-    return text === undefined ? null : (JSON.parse(text) as Lease);
+    return text === undefined ? null : (parsed(text) as Lease);
   }
   /** The server that takes writes on the newest timeline. */
   get writer(): Server | null {
@@ -163,8 +163,8 @@ export class Checkers implements Observer {
     const shared = newest.server.data.holds(commit);
     const thawed = this.#engine.now - server.postgres.host.thawedAt < thawMs;
     // F7, and a host that just woke up until its guard has run: what the new primary has already, or nobody promised to keep.
-    const excused = shared || backend.mode !== "on";
-    if (excused ? newest.early || thawed : thawed && !this.#waits(server)) return;
+    const early = (shared && newest.early) || this.#engine.now < this.#earlyUntil;
+    if (shared || backend.mode !== "on" ? early || thawed : thawed && !this.#waits(server)) return;
     this.report(
       "I1",
       `${node} acknowledged commit ${commit.id} on timeline ${timeline} although ${newest.node} was writable on timeline ${newest.timeline}`,
@@ -212,7 +212,7 @@ export class Checkers implements Observer {
     const { files } = postgres.host;
     const identity = files.get("node.json") ?? files.get("member.json");
     if (identity === undefined) return postgres.host.name;
-    const { incarnation } = JSON.parse(identity) as { incarnation: string };
+    const { incarnation } = parsed(identity) as { incarnation: string };
     return `${postgres.host.name}/${incarnation.slice(0, 8)}`;
   }
 
@@ -304,14 +304,16 @@ export class Checkers implements Observer {
         "I1",
         `${after.holder} took the lease ${Math.round(ageMs)} ms after its renewal, and no standby was recorded (F7)`,
       );
-    if (after.holder !== before.holder)
-      this.#early = before.state === "serving" && ageMs < before.ttlMs * 0.98;
+    if (after.holder !== before.holder) {
+      this.holderChanges += 1;
+      this.#early = !ranOut;
+      if (!ranOut) this.#earlyUntil = this.#engine.now - ageMs + before.ttlMs;
+    }
     this.trace(
       "store",
       () =>
         `lease: ${after.holder} token ${after.token} (was ${before.holder} ${before.token} ${before.state})`,
     );
-    if (after.holder !== before.holder) this.holderChanges += 1;
     if (after.token <= before.token)
       this.report("I1", `token ${after.token} of ${after.holder} does not exceed ${before.token}`);
     if (after.state !== "elected" || !this.isProtected || this.#lossAccepted) return;

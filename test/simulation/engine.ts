@@ -30,33 +30,38 @@ export class Engine {
   }
 
   /**
-   * Runs events until `until`. Each is run from a tick of its own, which node begins only when no promise is left to
-   * settle: so the code under test sees the same order every time. @throws whatever an event throws
+   * Runs events until `until`. After each one all promises are settled before the next begins: so the code under test sees
+   * the same order every time. @throws whatever an event throws
    */
   run(until: number): Promise<void> {
+    const { setImmediate } = globalThis;
     const restore = forbidAmbient();
+    // A turn of node's own loop: promises cannot be settled from within one that is being settled.
     return new Promise<void>((resolve, reject) => {
-      const step = (): void => {
+      setImmediate(() => {
         try {
-          const event = this.#pop();
-          if (event === undefined || event.at > until || this.#stopped) {
-            if (event !== undefined) this.#push(event);
-            this.now = Math.max(this.now, this.#stopped ? this.now : until);
-            resolve();
-            return;
-          }
-          this.now = event.at;
-          this.count += 1;
-          event.run?.();
+          this.#runNow(until);
+          resolve();
         } catch (thrown) {
           reject(thrown instanceof Error ? thrown : new Error(String(thrown)));
-          return;
         }
-        queueMicrotask(next);
-      };
-      const next = (): void => process.nextTick(step);
-      next();
+      });
     }).finally(restore);
+  }
+
+  #runNow(until: number): void {
+    for (;;) {
+      const event = this.#pop();
+      if (event === undefined || event.at > until || this.#stopped) {
+        if (event !== undefined) this.#push(event);
+        this.now = Math.max(this.now, this.#stopped ? this.now : until);
+        return;
+      }
+      this.now = event.at;
+      this.count += 1;
+      event.run?.();
+      settlePromises();
+    }
   }
 
   #push(event: SimEvent): void {
@@ -100,6 +105,9 @@ export class Engine {
     return first;
   }
 }
+
+/** What node itself calls between two turns of its loop: carries out ticks and microtasks until none is left. */
+const settlePromises = (process as unknown as { readonly _tickCallback: () => void })._tickCallback;
 
 /** Time and chance that do not come from the simulation. A run is one turn of node's own loop: nobody else needs them meanwhile. */
 const ambient: readonly (readonly [object, string])[] = [

@@ -12,7 +12,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "archive-follows-lower": { seed: 109, invariant: "I2" },
   "archive-streams-on": { seed: 67, invariant: "I2" },
   "archive-wal-left": { seed: 1, invariant: "I2" },
-  "candidate-outside": { seed: 88, invariant: "I3" },
+  "candidate-outside": { seed: 102, invariant: "I3" },
   "checkpointer-not-awaited": { seed: 51, invariant: "I2" },
   "clients-after-crash": { seed: 4, invariant: "I2" },
   "diverged-followed": { seed: 9, invariant: "I5" },
@@ -28,6 +28,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "old-token-followed": { seed: 12, invariant: "I2" },
   "one-instead-of-two": { seed: 2, invariant: "I2" },
   "one-promise-too-few": { seed: 94, invariant: "I2" },
+  "password-for-all": { seed: 1060, invariant: "I1" },
   "postgres-first": { seed: 1, invariant: "I2" },
   "postmaster-only": { seed: 173, invariant: "I1" },
   "promise-forgotten": { seed: 56, invariant: "I2" },
@@ -44,8 +45,15 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "wiped-member-counts": { seed: 22, invariant: "I2" },
 };
 
-/** Seeds, by scenario (null = all faults), in which the program itself once failed; drawn as lives were then (WorldTraits.earlier). */
-export const bugsFound: readonly { readonly seed: number; readonly scenario: string | null }[] = [
+/** A life in which the program itself once failed, by scenario (null = all faults). */
+export interface BugFound {
+  readonly seed: number;
+  readonly scenario: string | null;
+  /** False: drawn as lives are now; else as they were then (WorldTraits.earlier). */
+  readonly earlier?: false;
+}
+
+export const bugsFound: readonly BugFound[] = [
   { seed: 2027, scenario: null },
   { seed: 28, scenario: "changes" },
   { seed: 40, scenario: "changes" },
@@ -57,4 +65,8 @@ export const bugsFound: readonly { readonly seed: number; readonly scenario: str
   { seed: 40018, scenario: null },
   { seed: 137, scenario: "crashes" },
   { seed: 40036, scenario: null },
+  { seed: 40034, scenario: null, earlier: false },
+  { seed: 1060, scenario: null, earlier: false },
+  { seed: 1710, scenario: null, earlier: false },
+  { seed: 2368, scenario: null, earlier: false },
 ];

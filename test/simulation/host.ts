@@ -38,6 +38,8 @@ export class Host {
   #suspendedSince: number | null = null;
   #suspensions = 0;
   #wallStepMs: number;
+  #wallMs = NaN;
+  #wallText = "" as WallTime;
 
   constructor(engine: Engine, rng: Rng, name: NodeName, traits: HostTraits) {
     this.engine = engine;
@@ -50,7 +52,7 @@ export class Host {
     this.clock = {
       now: () => this.#now() as Instant,
       bootMs: () => this.#now() + this.#suspendedMs,
-      wall: () => new Date(1_795_000_000_000 + this.engine.now + this.#wallStepMs).toISOString() as WallTime,
+      wall: () => this.#wall(),
     };
   }
 
@@ -58,6 +60,15 @@ export class Host {
     const suspended =
       this.#suspendedMs + (this.#suspendedSince === null ? 0 : this.engine.now - this.#suspendedSince);
     return this.#clockOffset + (this.engine.now - suspended) * this.traits.clockRate;
+  }
+
+  #wall(): WallTime {
+    const ms = Math.trunc(1_795_000_000_000 + this.engine.now + this.#wallStepMs);
+    if (ms !== this.#wallMs) {
+      this.#wallMs = ms;
+      this.#wallText = new Date(ms).toISOString() as WallTime;
+    }
+    return this.#wallText;
   }
 
   /** Steps civil time, which no decision may rest on. */

@@ -24,7 +24,7 @@ export class Network {
   readonly #engine: Engine;
   readonly #rng: Rng;
   readonly #baseMs: number;
-  readonly #links = new Map<string, LinkState>();
+  readonly #links = new Map<string, Map<string, LinkState>>();
 
   constructor(engine: Engine, rng: Rng, baseMs: number) {
     this.#engine = engine;
@@ -33,12 +33,13 @@ export class Network {
   }
 
   #link(from: string, to: string): LinkState {
-    const key = `${from}>${to}`;
-    let link = this.#links.get(key);
+    let there = this.#links.get(from);
+    if (there === undefined) this.#links.set(from, (there = new Map<string, LinkState>()));
+    let link = there.get(to);
     if (link === undefined) {
       const baseMs = from === to ? 0.02 : this.#baseMs * this.#rng.between(0.5, 2);
       link = { blocked: 0, blockedSince: 0, loss: 0, slowdown: 1, heldMs: 0, baseMs };
-      this.#links.set(key, link);
+      there.set(to, link);
     }
     return link;
   }

@@ -200,8 +200,19 @@ export const plants = {
     patches: [
       {
         file: model("postgres/postgres"),
-        old: "configuration.credential = upstream !== null;",
-        new: "configuration.credential = true;",
+        old: "configuration.credential = upstream === null ? null : placeOf(upstream);",
+        new: "if (upstream !== null) configuration.credential = placeOf(upstream);",
+      },
+    ],
+  },
+  "password-for-all": {
+    scenario: null,
+    what: "the password for the new leader lets a receiver with the old address back in there (F2)",
+    patches: [
+      {
+        file: model("postgres/streaming"),
+        old: "this.server.data.configuration.credential !== placeOf(this.upstream)",
+        new: "this.server.data.configuration.credential === null",
       },
     ],
   },

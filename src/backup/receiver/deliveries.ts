@@ -44,7 +44,10 @@ export class Deliveries {
     const { histories, whole, partial } = await this.#live.list();
     const token = this.#notes.notes.tokens.at(-1)?.token ?? null;
     for (const timeline of histories) this.history(timeline, token);
-    for (const note of this.#notes.notes.untold) this.#tellNote(note);
+    for (const note of this.#notes.notes.untold)
+      if (note.kind === "gap" || (await this.#live.hasAside(note.id))) this.#tellNote(note);
+      // Killed before it was put aside: it is where it was, and will be put aside under another name.
+      else await this.#notes.told(note.id);
     for (const name of whole) this.segment(name, this.#live.wholePath(name));
     for (const name of partial) {
       const segment = segmentBytes === null ? null : parseSegmentName(name, segmentBytes);
@@ -77,6 +80,13 @@ export class Deliveries {
 
   async note(note: UntoldNote): Promise<void> {
     await this.#notes.add(note);
+    this.#tellNote(note);
+  }
+
+  /** Puts WAL aside that is on no line of the cluster. What it is, is durable before, so that it is never forgotten. */
+  async orphan(inFile: string, note: UntoldNote): Promise<void> {
+    await this.#notes.add(note);
+    await this.#live.setAside(inFile, note.id);
     this.#tellNote(note);
   }
 

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { access, mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { BackupSettings } from "../../config/backup-config.ts";
 import { hasErrno, readIfPresent, syncDirectory, writeDurably } from "../../postgres/durable-file.ts";
@@ -102,12 +102,20 @@ export class LiveDirectory {
     await syncDirectory(this.path);
   }
 
-  /** Puts the part of a segment aside that is on no line of the cluster. @returns where it is */
-  async setAside(name: string, id: string): Promise<string> {
-    const path = this.asidePath(id);
-    await rename(this.partialPath(name), path);
+  /** Puts the part of a segment aside that is on no line of the cluster. */
+  async setAside(name: string, id: string): Promise<void> {
+    await rename(this.partialPath(name), this.asidePath(id));
     await syncDirectory(this.path);
-    return path;
+  }
+
+  async hasAside(id: string): Promise<boolean> {
+    return access(this.asidePath(id)).then(
+      () => true,
+      (thrown: unknown) => {
+        if (hasErrno(thrown, "ENOENT")) return false;
+        throw thrown;
+      },
+    );
   }
 
   asidePath(id: string): string {

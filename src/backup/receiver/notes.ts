@@ -10,8 +10,8 @@ import {
 } from "../../values/names.ts";
 
 const file = "receiver.json";
-/** More than ever wait for the daemon at once. */
-const mostNotes = 64;
+/** More than ever wait for the daemon at once: it would have to be away for as many failovers. */
+const mostNotes = 1024;
 
 /** WAL that was put aside, or is missing, until the daemon has it in its catalogue. */
 export interface UntoldNote {
@@ -67,19 +67,23 @@ export class NoteBook {
     return this.#notes;
   }
 
-  /** Durable when it resolves. */
-  change(over: Partial<ReceiverNotes>): Promise<void> {
-    this.#notes = { ...this.#notes, ...over };
-    this.#queue = this.#queue.catch(() => undefined).then(() => this.#files.write(file, encode(this.#notes)));
-    return this.#queue;
+  /** Durable when it resolves; when it fails, nothing has changed. */
+  change(how: (notes: ReceiverNotes) => Partial<ReceiverNotes>): Promise<void> {
+    const changed = this.#queue.then(async () => {
+      const notes = { ...this.#notes, ...how(this.#notes) };
+      await this.#files.write(file, encode(notes));
+      this.#notes = notes;
+    });
+    this.#queue = changed.catch(() => undefined);
+    return changed;
   }
 
   add(note: UntoldNote): Promise<void> {
-    return this.change({ untold: [...this.#notes.untold, note].slice(-mostNotes) });
+    return this.change(({ untold }) => ({ untold: [...untold, note].slice(-mostNotes) }));
   }
 
   told(id: string): Promise<void> {
-    return this.change({ untold: this.#notes.untold.filter((note) => note.id !== id) });
+    return this.change(({ untold }) => ({ untold: untold.filter((note) => note.id !== id) }));
   }
 
   /** Which leader a position's WAL came from. */

@@ -14,6 +14,7 @@ import { NoteBook } from "./notes.ts";
 import { parseReceiverOrder, type ReceiverOrder, type ReceiverReport } from "./protocol.ts";
 import { Receiver } from "./receiver.ts";
 import type { ReceivingEnd, WalSource } from "./source.ts";
+import { becomeSoleWriter } from "./sole-writer.ts";
 import { standingOf } from "./standing.ts";
 
 /** The daemon's end of the channel. */
@@ -59,6 +60,7 @@ export async function runReceiver(parts: ReceiverProcessParts, signal: AbortSign
   const start = await orders.start(ending.signal);
   if (start === null) return;
 
+  await becomeSoleWriter(parts.liveDir, timers);
   const live = await LiveDirectory.open(parts.liveDir);
   const notes = await NoteBook.open(await openStateFiles(parts.liveDir));
   const deliveries = new Deliveries(live, notes, (report) => channel.send(report));

@@ -90,8 +90,10 @@ export class ReceivedWal {
           hint: "Give the new cluster another name in the backup file.",
         },
       );
-    if (known.systemIdentifier === null || known.segmentBytes === null)
-      await notes.change({ systemIdentifier, segmentBytes: await walSegmentBytes(connection) });
+    if (known.systemIdentifier === null || known.segmentBytes === null) {
+      const segmentBytes = await walSegmentBytes(connection);
+      await notes.change(() => ({ systemIdentifier, segmentBytes }));
+    }
     let forks: readonly TimelineFork[] = [];
     const wanted: Timeline[] = timeline > 1 ? [timeline] : [];
     for (let each = wanted.pop(); each !== undefined; each = wanted.pop()) {
@@ -182,19 +184,10 @@ export class ReceivedWal {
       // Another member from here on: what it had acknowledged is not in this line.
       await source.renew();
       if (isThere && at.lsn > startLsn) {
-        const id = random.uuid();
-        await live.setAside(inFile, id);
         const reason = `timeline ${next.timeline} left this one at ${formatLsn(next.fork)}`;
         const { token } = notes.originOf(at.timeline, at.lsn);
-        await deliveries.note({
-          kind: "orphan",
-          id,
-          timeline: at.timeline,
-          startLsn,
-          endLsn: at.lsn,
-          token,
-          reason,
-        });
+        const range = { timeline: at.timeline, startLsn, endLsn: at.lsn };
+        await deliveries.orphan(inFile, { kind: "orphan", id: random.uuid(), ...range, token, reason });
       }
       // Said of a timeline that both lines have: of a branch that was left, nobody could tell that it is a beginning of the server's.
       const isShared = line.forks.some(({ timeline }) => timeline === at.timeline);
@@ -284,7 +277,7 @@ export class ReceivedWal {
     // Before anything of the new stretch counts: it does not continue what was here.
     await source.renew();
     const timeline = timelineOfSegment(line, start, bytes);
-    await notes.change({ resumeAt: { timeline, lsn: start } });
+    await notes.change(() => ({ resumeAt: { timeline, lsn: start } }));
     const reason = `no server within reach had it any more when ${leader.name} led`;
     await deliveries.note({
       kind: "gap",
@@ -309,7 +302,7 @@ export class ReceivedWal {
     if (last?.token === leader.token && last.timeline === intake.timeline && last.source === target.name)
       return;
     const next = { timeline: intake.timeline, from: intake.end, token: leader.token, source: target.name };
-    await notes.change({ tokens: [...notes.notes.tokens, next].slice(-mostOrigins) });
+    await notes.change(({ tokens }) => ({ tokens: [...tokens, next].slice(-mostOrigins) }));
   }
 
   /** Everything that came, whole records or not; null = nothing. */

@@ -106,7 +106,7 @@ describe("a receiver", () => {
     dir = mkdtempSync(join(tmpdir(), "pgherd-receiver-"));
     live = await LiveDirectory.open(dir);
     notes = await NoteBook.open(await openStateFiles(dir));
-    await notes.change({ systemIdentifier: String(system) as SystemIdentifier, segmentBytes });
+    await notes.change(() => ({ systemIdentifier: String(system) as SystemIdentifier, segmentBytes }));
     time = new ManualTime("2026-11-21T12:00:00.000Z" as WallTime);
     reports = [];
     renewed = 0;
@@ -240,7 +240,7 @@ describe("a receiver", () => {
     received(writer);
     const deliveries = new Deliveries(live, notes, (report) => reports.push(report));
     const resumeAt = { timeline: 1 as Timeline, lsn: lsn(7 * segmentBytes) };
-    await notes.change({ resumeAt });
+    await notes.change(() => ({ resumeAt }));
     const standing = await standingOf(live, notes.notes, []);
     expect(standing).toEqual({ position: resumeAt, hasWal: false });
     await deliveries.begin([], standing?.position ?? null);

@@ -72,6 +72,7 @@ export class Calls {
     const { network } = this.postgres.net;
     const own = this.postgres.host.name;
     return new Promise((resolve, reject) => {
+      let ended = false;
       const limit = this.timers.after(limitMs, () =>
         reject(
           new Fault("POSTGRES_UNREACHABLE", `PostgreSQL did not answer within ${Math.round(limitMs)} ms`),
@@ -81,7 +82,8 @@ export class Calls {
         network.send(place, own, () =>
           this.process.deliver(() => {
             limit.cancel();
-            settle();
+            if (!ended) settle();
+            ended = true;
           }),
         );
       if (server === null) return;

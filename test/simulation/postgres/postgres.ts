@@ -4,7 +4,7 @@ import type { Host } from "../host.ts";
 import type { Backend } from "./backend.ts";
 import type { ClusterNet } from "./cluster-net.ts";
 import { Server } from "./server.ts";
-import type { DataDirectory, WalRecord } from "./wal.ts";
+import { placeOf, type DataDirectory, type WalRecord } from "./wal.ts";
 
 /** How the postmaster was started: with `standby.signal`, able to write, and by whom. */
 export interface StartMode {
@@ -89,7 +89,7 @@ export class Postgres {
     configuration.settings = settings;
     if (upstream === undefined) return;
     configuration.upstream = upstream;
-    configuration.credential = upstream !== null;
+    configuration.credential = upstream === null ? null : placeOf(upstream);
   }
 
   /** All processes of the instance stand still. */

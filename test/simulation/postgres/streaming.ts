@@ -4,7 +4,7 @@ import type { Channel } from "../network.ts";
 import type { Server } from "./server.ts";
 import type { SyncNames } from "./sync-names.ts";
 import { loadNames } from "./sync-rep.ts";
-import { segmentBytes, type DataDirectory, type WalRecord } from "./wal.ts";
+import { placeOf, segmentBytes, type DataDirectory, type WalRecord } from "./wal.ts";
 
 /** wal_sender_timeout and wal_receiver_timeout. */
 const timeoutMs = 10_000;
@@ -201,7 +201,7 @@ export class WalReceiver implements Downstream {
       refuse("the database system is starting up");
       return;
     }
-    if (!this.server.data.configuration.credential) {
+    if (this.server.data.configuration.credential !== placeOf(this.upstream)) {
       refuse("no password supplied");
       return;
     }

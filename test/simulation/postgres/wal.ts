@@ -34,9 +34,12 @@ export type ControlState =
 export interface Configuration {
   settings: PostgresSettings;
   upstream: Upstream | null;
-  /** Whether the password for the upstream is there. */
-  credential: boolean;
+  /** The server that the password of the receiver is for; null = there is none. */
+  credential: string | null;
 }
+
+/** An upstream's place, as a passfile names it. */
+export const placeOf = ({ host, port }: Upstream): string => `${host}:${port}`;
 
 const noSettings: PostgresSettings = {
   parameters: {},
@@ -67,7 +70,7 @@ export class DataDirectory {
   standbySignal = false;
   /** A rewind was begun and not finished. */
   halfRewound = false;
-  configuration: Configuration = { settings: noSettings, upstream: null, credential: false };
+  configuration: Configuration = { settings: noSettings, upstream: null, credential: null };
   slots = new Map<string, { restart: number; active: boolean }>();
 
   constructor(systemIdentifier: SystemIdentifier) {
