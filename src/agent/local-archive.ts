@@ -52,7 +52,7 @@ export async function saveOwnWal(context: AgentContext, step: (step: string) => 
       journal.event(
         "wal_saved",
         true,
-        `${receiver.name} has this node's WAL: ${saved.stored} files were new, ${saved.aside} of them aside`,
+        `${receiver.name} has this node's WAL: ${saved.stored} files were new, ${saved.aside} of a line that was left are kept aside`,
         { receiver: receiver.name, ...saved },
       );
   } catch (thrown) {

@@ -58,7 +58,8 @@ export class ClusterRecovery implements RecoveryService {
   readonly #context: AgentContext;
   #working: { readonly id: string; readonly ending: AbortController } | null = null;
   #step: RestoreStep | null = null;
-  #asked = false;
+  /** The recovery after which a base backup was asked for. */
+  #asked: string | null = null;
   /** When what may pass by itself is tried again, and how often it was. */
   #notBefore: Instant | null = null;
   #tries = 0;
@@ -249,8 +250,8 @@ export class ClusterRecovery implements RecoveryService {
   /** Once for a recovery that this agent has seen to its end: backups of the new line begin at once. */
   #askForBackup(record: RecoveryRecord): void {
     const fresh = Date.parse(this.#context.clock.wall()) - Date.parse(record.updatedAt) < 600_000;
-    if (this.#asked || !fresh) return;
-    this.#asked = true;
+    if (this.#asked === record.id || !fresh) return;
+    this.#asked = record.id;
     this.#inBackground(async () => {
       await this.#context.archive.askForBackup(archiveOf(this.#context));
     });
@@ -296,7 +297,7 @@ export class ClusterRecovery implements RecoveryService {
     if (recovery !== null && recovery.phase !== "done" && recovery.phase !== "failed")
       throw new Fault("OPERATION_RUNNING", `The cluster is being restored to ${recovery.target}.`, {
         detail: `It is ${recovery.phase} since ${recovery.updatedAt}. ${nothingChanged}`,
-        hint: "The same command follows it, pgherd backup recover --cancel calls it off.",
+        hint: "pgherd backup recover follows it, pgherd backup recover --cancel calls it off.",
       });
   }
 }

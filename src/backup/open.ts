@@ -6,6 +6,7 @@ import { Fault, toFault } from "../values/fault.ts";
 import { DirectoryStore } from "./repository/directory-store.ts";
 import { parseKey } from "./repository/identity.ts";
 import type { ObjectStore } from "./repository/object-store.ts";
+import { ReadOnlyStore } from "./repository/read-only-store.ts";
 import { openS3Store } from "./repository/s3-settings.ts";
 import { createRepository, openRepository, type StoredRepository } from "./repository/open.ts";
 
@@ -43,6 +44,15 @@ export async function openOrCreateRepository(
       throw refused;
     });
   }
+}
+
+/** The repository, of which nothing is changed. @throws as openSettledRepository */
+export async function openForReading(
+  settings: RepositorySettings,
+  ports: RepositoryPorts,
+): Promise<StoredRepository> {
+  const store = new ReadOnlyStore(await openSettledStore(settings, ports));
+  return openRepository(store, { ...ports, key: await keyOf(settings) });
 }
 
 /** The object store that a backup file names, whatever is in it. @throws Fault CONFIG_UNREADABLE, CONFIG_INVALID */

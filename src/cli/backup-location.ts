@@ -107,6 +107,14 @@ async function demoBackupFile({ globals, io: { directory, env } }: CommandContex
   }
 }
 
+/** What agents are asked for goes by the cluster, and a backup file does not lead to it. @throws Fault USAGE */
+export async function refuseBackupFile({ globals, io }: CommandContext): Promise<void> {
+  if (globals.config === undefined || !(await isBackupFile(resolve(io.directory, globals.config)))) return;
+  throw new Fault("USAGE", `${globals.config} is the file of a backup server: this is asked of the agents`, {
+    hint: "Name one of them with --api http://NODE:8008, or a node file with --config.",
+  });
+}
+
 /** A backup file names a repository; a node file has a data directory. */
 async function isBackupFile(file: string): Promise<boolean> {
   try {

@@ -140,7 +140,7 @@ export async function declined(
 
 /**
  * As `declined`, for what destroys: the name of what it is done to is asked for, or must have been given.
- * @param given where --yes is not enough: what stands for the name on the command line
+ * @throws Fault USAGE when there is nobody to ask, and --yes or the name is missing
  */
 export async function declinedByName(
   context: CommandContext,
@@ -151,9 +151,9 @@ export async function declinedByName(
   const { option, value } = flags.given;
   if (flags.yes === true && value === name) return null;
   if (flags.yes === true || !context.io.inputIsTerminal)
-    throw new Fault("USAGE", "This cannot be undone, and --yes alone does not do it", {
+    throw new Fault("USAGE", flags.yes === true ? "--yes alone does not do this" : "Nobody can be asked", {
       detail: question,
-      hint: `Name it too: ${option} ${name} --yes; or add --dry-run to see what it would do.`,
+      hint: `Say so with ${option} ${name} --yes; or add --dry-run to see what it would do.`,
     });
   const answer = await context.io.ask(`${question} Type ${name} to do it: `);
   return answer?.trim() === name ? null : unchanged(context);

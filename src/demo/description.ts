@@ -199,6 +199,7 @@ export function introduction(demo: DemoFile, command: string, leader: string | n
       : [
           `  ${command} backup list                what can be restored`,
           `  ${command} backup drill               restore it to scratch, start it, check it`,
+          `  ${command} backup recover --time '1 minute ago'    the whole cluster back, a lost table with it; asks first`,
         ]),
     `  ${command} demo down                  stop everything and remove ${demo.dir}`,
   ];

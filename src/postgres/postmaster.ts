@@ -12,6 +12,7 @@ import {
   processFacts,
   readPostmasterFile,
   realPath,
+  serverDirectory,
   worksIn,
   type InstanceMarks,
   type ProcessIdentity,
@@ -70,7 +71,7 @@ export class Postmaster {
     const record = await this.#record(told);
     const pid = told ?? record?.pid;
     const facts = pid === undefined || !worksIn(pid, dataDir) ? null : processFacts(pid);
-    if (facts === null) return this.#moved(record);
+    if (facts === null) return this.#moved(record, dataDir);
     const ours = record !== null && record.pid === facts.pid && record.startTicks === facts.startTicks;
     this.#watch(facts, false);
     return { pid: facts.pid, startTicks: facts.startTicks, ours, moved: false };
@@ -83,8 +84,10 @@ export class Postmaster {
   }
 
   /** The server that was started here and still runs, in a data directory that somebody has moved away. */
-  #moved(record: StartRecord | null): RunningPostmaster | null {
-    if (record === null || !isAlive(record)) return null;
+  #moved(record: StartRecord | null, dataDir: string): RunningPostmaster | null {
+    // One that is just ending works nowhere any more.
+    const directory = record === null ? null : serverDirectory(record.pid);
+    if (record === null || directory === null || directory === dataDir || !isAlive(record)) return null;
     this.#watch(record, false);
     return { pid: record.pid, startTicks: record.startTicks, ours: true, moved: true };
   }

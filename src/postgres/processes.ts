@@ -63,12 +63,21 @@ export function bootId(): string {
 
 /** Whether a process is a PostgreSQL server process (of any version) that works in this data directory, deleted or not. */
 export function worksIn(pid: number, dataDir: string): boolean {
+  return serverDirectory(pid) === dataDir;
+}
+
+/**
+ * Where a PostgreSQL server process works; null for every other process, and for one that is ending: it has lost its program and
+ * its directory a moment before it is gone.
+ */
+export function serverDirectory(pid: number): string | null {
   try {
-    const directory = readlinkSync(`/proc/${pid}/cwd`);
-    if (directory !== dataDir && directory !== `${dataDir} (deleted)`) return false;
-    return basename(readlinkSync(`/proc/${pid}/exe`)).replace(" (deleted)", "") === "postgres";
+    const directory = readlinkSync(`/proc/${pid}/cwd`).replace(/ \(deleted\)$/, "");
+    return basename(readlinkSync(`/proc/${pid}/exe`)).replace(" (deleted)", "") === "postgres"
+      ? directory
+      : null;
   } catch {
-    return false;
+    return null;
   }
 }
 

@@ -314,6 +314,16 @@ function cut(name = "", share: number): string {
   return name;
 }
 
+/** Every file of the damaged repository, with its size and when it was written. */
+function everything(): readonly string[] {
+  return readdirSync(damaged, { recursive: true, encoding: "utf8" })
+    .sort()
+    .map((name) => {
+      const { size, mtimeMs } = statSync(join(damaged, name));
+      return `${name} ${size} ${mtimeMs}`;
+    });
+}
+
 function remove(name = ""): string {
   rmSync(path(name));
   return name;
@@ -364,5 +374,27 @@ describe("what is stored and is not as it should be", () => {
     const drilled = await server.command("drill");
     expect(drilled.code).toBe(1);
     expect(drilled.stdout + drilled.stderr).toContain(pack);
+  }, 200_000);
+
+  it("is found without a server too, and nothing is changed on the way", async () => {
+    reset();
+    const withKey = ["verify", "--repository", damaged, "--key-file", keyFile()];
+    const before = everything();
+    const whole = await server.command(...withKey);
+    expect(whole.code, whole.stderr).toBe(0);
+    expect(whole.stdout).toContain("Everything is whole");
+    expect((await server.command(...withKey, "latest", "--json")).code).toBe(0);
+    expect(everything()).toEqual(before);
+    expect((await server.command("verify", "--repository", damaged)).stderr).toContain("BACKUP_KEY_WRONG");
+    const pack = flip(packs("pages")[0]);
+    const segment = remove(segments(1)[3]);
+    const told = await server.command(...withKey, "--json");
+    expect(told.code).toBe(1);
+    const { clusters } = JSON.parse(told.stdout) as {
+      readonly clusters: readonly { readonly cluster: string; readonly problems: readonly Problem[] }[];
+    };
+    expect(clusters.map(({ cluster }) => cluster)).toEqual(["test"]);
+    expect(clusters[0]?.problems.map((problem) => problem.key).sort()).toEqual([segment, pack].sort());
+    expect(clusters[0]?.problems).toEqual((await verify()).problems);
   }, 200_000);
 });

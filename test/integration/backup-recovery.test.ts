@@ -66,6 +66,17 @@ describe("a whole cluster put back to an earlier state", () => {
     return { kept, moment: String(row?.["now"]) };
   }
 
+  /** The new line is archived, and a backup of it was asked for. */
+  async function backupOf(timeline: number): Promise<void> {
+    await waitFor(
+      async () => {
+        const list = (await archive.backup("list")) as readonly { timeline: number; state: string }[];
+        return list.some((each) => each.timeline >= timeline && each.state === "done");
+      },
+      { timeoutMs: 240_000, what: "there is a backup of the new line" },
+    );
+  }
+
   const words = (moment: string): readonly string[] => ["backup", "recover", "--time", moment];
   const confirmed = (): readonly string[] => ["--cluster", name, "--yes"];
 
@@ -104,17 +115,7 @@ describe("a whole cluster put back to an earlier state", () => {
       const ledger = await startLedger(cluster, after.primary, { table: "books" });
       await ledger.more(50);
       expect(await ledger.check(after.primary)).toMatchObject({ missing: [] });
-      // The new line is archived, and a backup of it was asked for.
-      await waitFor(
-        async () => {
-          const list = (await archive.backup("list")) as readonly {
-            readonly timeline: number;
-            state: string;
-          }[];
-          return list.some((each) => each.timeline >= after.timeline && each.state === "done");
-        },
-        { timeoutMs: 240_000, what: "there is a backup of the new line" },
-      );
+      await backupOf(after.timeline);
     },
   );
 
@@ -144,6 +145,11 @@ describe("a whole cluster put back to an earlier state", () => {
       }
       const after = await cluster.settled({ timeoutMs: 240_000 });
       expect(await rows(after.primary, "pages")).toEqual(kept);
+      const told = await cluster.cli("events", "--event", "recovery_done");
+      expect(told.code, told.stderr).toBe(0);
+      expect(told.stdout).toContain("the cluster was restored to time");
+      // Of each new line, also of the second one that the same agent may have made.
+      await backupOf(after.timeline);
     },
   );
 

@@ -286,6 +286,18 @@ describe("a backup server of one cluster without agents", () => {
     expect(offline.code, offline.stderr).toBe(0);
     expect((JSON.parse(offline.stdout) as Backup[]).map(({ id }) => id)).toEqual(there.map(({ id }) => id));
     expect(offline.stderr).toContain("does not run");
+    const verified = await server.command("verify");
+    expect(verified.code, verified.stderr).toBe(0);
+    expect(verified.stdout).toContain("Everything is whole");
+    for (const [words, says] of [
+      [["--repository", server.dir], "BACKUP_NOT_FOUND"],
+      [["--repository", join(server.dir, "nothing")], "is not a directory"],
+      [["20200101"], "There is no backup 20200101"],
+    ] as const) {
+      const refused = await server.command("verify", ...words);
+      expect(refused.code).not.toBe(0);
+      expect(refused.stderr.replaceAll(/\s+/g, " ")).toContain(says);
+    }
     const to = join(home.path, "offline");
     const restored = await server.command("restore", "--to", to, "--immediate", "--yes");
     expect(restored.code, restored.stderr).toBe(0);

@@ -134,12 +134,15 @@ export function missing(situation: Situation, from: Lsn, to: Lsn | null, target:
 }
 
 export function future(situation: Situation): Refusal {
+  const end = situation.reachable.at(-1)?.end ?? null;
+  const { completeUntil } = situation.catalogue;
   return {
     reason: "future",
     message: `${capital(targetOf(situation))} lies in the future`,
     detail: `It is ${situation.catalogue.now} now.`,
-    nearest: { before: situation.reachable.at(-1)?.end ?? null, after: null },
-    hint: "Leave the target out to restore all that is archived.",
+    // Whatever was received since the last transaction that is archived, nothing is missing up to then.
+    nearest: { before: end === null ? null : { ...end, time: completeUntil ?? end.time }, after: null },
+    hint: "Choose an earlier moment.",
   };
 }
 
@@ -180,7 +183,9 @@ export function notFound(situation: Situation, elsewhere: readonly FoundRecord[]
         : `${capital(targetOf(situation))} is not on the way to timeline ${leaf ?? "?"}`,
     detail:
       timelines.length === 0
-        ? "Neither its commit nor its abort is in the archived WAL."
+        ? situation.request.target.kind === "name"
+          ? "It is in none of the archived WAL: it was not made (pgherd backup point), or is not archived yet."
+          : "Neither its commit nor its abort is in the archived WAL."
         : `It is on timeline ${timelines.join(", ")}.`,
     nearest: nowhere,
     hint: timelines.length === 0 ? null : `Add --timeline ${timelines.at(-1) ?? ""}.`,

@@ -99,7 +99,7 @@ function targetIn({ target }: WishedState): RestoreTarget {
 }
 
 /** A backup by its id, a beginning of it, or its label; null = the best one. @throws Fault BACKUP_NOT_FOUND */
-function backupNamed(backups: readonly BackupRecord[], name: string | null): string | null {
+export function backupNamed(backups: readonly BackupRecord[], name: string | null): string | null {
   if (name === null || name === "latest") return null;
   if (name === "oldest") return backups.find((each) => each.state === "done")?.id ?? null;
   const found = backups.filter((each) => each.id === name || each.id.startsWith(name) || each.label === name);

@@ -106,7 +106,7 @@ function gaps({ status, missingFrom }: CheckInput): CheckItem {
     return item(
       "lineage",
       "warning",
-      `${status.orphans} pieces of WAL belong to no line of the cluster and are kept`,
+      `${status.orphans} pieces of WAL are of lines the cluster has left; kept until retention deletes them (pgherd backup wal list)`,
       value,
     );
   if (holes > 0) return item("lineage", "warning", `${holes} times in between cannot be restored to`, value);

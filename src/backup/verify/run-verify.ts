@@ -1,3 +1,5 @@
+import type { Log } from "../../agent/context.ts";
+import type { Clock } from "../../system/clock.ts";
 import { Fault } from "../../values/fault.ts";
 import type { JobOptions, JobResults } from "../base/job-protocol.ts";
 import { openCatalogue, type Catalogue } from "../catalogue/catalogue.ts";
@@ -13,56 +15,74 @@ import { historyProblems, missingWal } from "./lineage.ts";
 
 type Problem = Omit<JobResults["verify"]["problems"][number], "advice">;
 
+/** What a verification works with. */
+export interface VerifyPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly progress: (done: { readonly objects: number; readonly bytes: number }) => void;
+}
+
+/** The job of a backup server. @throws as verifyCluster */
+export async function runVerify(
+  context: RepositoryJobContext,
+  options: JobOptions["verify"],
+): Promise<JobResults["verify"]> {
+  const repository = await openSettledRepository(context.settings.repository, context);
+  try {
+    const progress = throttled(context, "reading what is stored");
+    return await verifyCluster(repository, options, { ...context, progress });
+  } finally {
+    await repository.close();
+  }
+}
+
 /**
  * Reads what is stored, of one backup or of a whole cluster, and checks it: every object, and whether they fit together.
  * @throws Fault BACKUP_NOT_FOUND, BACKUP_KEY_WRONG, BACKUP_STORE_*
  */
-export async function runVerify(
-  context: RepositoryJobContext,
-  { cluster, backup }: JobOptions["verify"],
+export async function verifyCluster(
+  repository: StoredRepository,
+  { cluster, backup }: Pick<JobOptions["verify"], "cluster" | "backup">,
+  ports: VerifyPorts,
 ): Promise<JobResults["verify"]> {
-  const repository = await openSettledRepository(context.settings.repository, context);
-  try {
-    const catalogue = await openCatalogue({ repository, cluster, log: context.log });
-    const stored = catalogue.backups().filter(({ state }) => state === "done" || state === "waiting");
-    const wanted = backup === null ? stored : stored.filter(({ id }) => id === backup);
-    if (backup !== null && wanted.length === 0)
-      throw new Fault("BACKUP_NOT_FOUND", `There is no finished backup ${backup} of ${cluster}`);
-    const identity = await readIdentity(repository, cluster).catch(ifDamaged);
-    const check = new ClusterCheck({ repository, catalogue, identity });
-    await check.readHistories();
-    const idOf = new Map(wanted.map(({ id }) => [catalogue.keysOf(id).content, id]));
-    const prefix = `clusters/${cluster}/`;
-    const report = await verifyRepository(repository, {
-      snapshots: [...idOf.keys()],
-      prefixes: backup === null ? [prefix] : [`${prefix}backups/${backup}/`],
-      deep: true,
-      inspect: (key, data) => check.inspect(key, data),
-      signal: context.signal,
-      progress: throttled(context, "reading what is stored"),
-    });
-    const problems = [
-      ...named(report, idOf),
-      ...(await manifests(
-        check,
-        catalogue,
-        wanted.map(({ id }) => id),
-      )),
-      ...(backup === null
-        ? await together({ context, repository, catalogue, check, damaged: identity === null })
-        : []),
-    ];
-    return {
-      objects: report.objects,
-      bytes: report.bytes,
-      problems: distinct(problems).map((problem) => ({
-        ...problem,
-        advice: adviceFor(problem.key, problem.backups),
-      })),
-    };
-  } finally {
-    await repository.close();
-  }
+  const catalogue = await openCatalogue({ repository, cluster, log: ports.log });
+  const stored = catalogue.backups().filter(({ state }) => state === "done" || state === "waiting");
+  const wanted = backup === null ? stored : stored.filter(({ id }) => id === backup);
+  if (backup !== null && wanted.length === 0)
+    throw new Fault("BACKUP_NOT_FOUND", `There is no finished backup ${backup} of ${cluster}`);
+  const identity = await readIdentity(repository, cluster).catch(ifDamaged);
+  const check = new ClusterCheck({ repository, catalogue, identity });
+  await check.readHistories();
+  const idOf = new Map(wanted.map(({ id }) => [catalogue.keysOf(id).content, id]));
+  const prefix = `clusters/${cluster}/`;
+  const report = await verifyRepository(repository, {
+    snapshots: [...idOf.keys()],
+    prefixes: backup === null ? [prefix] : [`${prefix}backups/${backup}/`],
+    deep: true,
+    inspect: (key, data) => check.inspect(key, data),
+    signal: ports.signal,
+    progress: ports.progress,
+  });
+  const problems = [
+    ...named(report, idOf),
+    ...(await manifests(
+      check,
+      catalogue,
+      wanted.map(({ id }) => id),
+    )),
+    ...(backup === null
+      ? await together({ ports, repository, catalogue, check, damaged: identity === null })
+      : []),
+  ];
+  return {
+    objects: report.objects,
+    bytes: report.bytes,
+    problems: distinct(problems).map((problem) => ({
+      ...problem,
+      advice: adviceFor(problem.key, problem.backups),
+    })),
+  };
 }
 
 function named({ problems }: VerifyReport, idOf: ReadonlyMap<string, string>): readonly Problem[] {
@@ -89,18 +109,18 @@ async function manifests(
 
 /** What only all objects together tell. */
 async function together(from: {
-  readonly context: RepositoryJobContext;
+  readonly ports: VerifyPorts;
   readonly repository: StoredRepository;
   readonly catalogue: Catalogue;
   readonly check: ClusterCheck;
   /** The cluster's identity cannot be read: its WAL is not looked at as a whole. */
   readonly damaged: boolean;
 }): Promise<readonly Problem[]> {
-  const { context, repository, catalogue, check } = from;
+  const { ports, repository, catalogue, check } = from;
   const { cluster } = catalogue;
   const lost = check.lost().map((problem) => ({ ...problem, backups: [] }));
   if (from.damaged) return lost;
-  const archive = await openArchive({ repository, cluster, clock: context.clock, log: context.log });
+  const archive = await openArchive({ repository, cluster, clock: ports.clock, log: ports.log });
   try {
     const { segmentBytes } = archive;
     if (segmentBytes === null) return lost;

@@ -60,32 +60,8 @@ async function completed(context: CommandContext, client: BackupClient, id: stri
   return false;
 }
 
-interface JobFlags extends BackupFlags {
+export interface JobFlags extends BackupFlags {
   readonly wait: boolean;
-}
-
-/** `pgherd backup verify [ID]` */
-export async function verify(
-  context: CommandContext,
-  flags: JobFlags,
-  names: readonly string[],
-): Promise<number | undefined> {
-  const client = await backupClient(context, flags, "write");
-  const ended = await runJob(context, client, flags, { kind: "verify", backup: names[0] ?? null });
-  if (ended === null) return undefined;
-  const { result } = ended;
-  if (result === null || !("problems" in result)) return exitCodes.failed;
-  const { problems, objects, bytes } = result;
-  context.result(toWire(ended), [
-    ...problems.flatMap(({ key, detail, backups, advice }) => [
-      `! ${key}: ${detail}${backups.length === 0 ? "" : ` (needed by ${backups.join(", ")})`}`,
-      `  ${advice}`,
-    ]),
-    problems.length === 0
-      ? `Everything is whole: ${countText(objects, "object")}, ${bytesText(bytes)} were read.`
-      : `${countText(problems.length, "problem")} in ${countText(objects, "object")}.`,
-  ]);
-  return problems.length === 0 ? exitCodes.done : exitCodes.failed;
 }
 
 /** `pgherd backup drill [ID]` */
@@ -259,7 +235,8 @@ const lookMs = 300;
 const lineMs = 5_000;
 
 /** Starts a job and follows it to its end. @returns null = it is not waited for @throws the job's own fault */
-async function runJob(
+/** Starts a job and waits for its end; null = it was not to be waited for. @throws Fault the job's own */
+export async function runJob(
   context: CommandContext,
   client: BackupClient,
   flags: JobFlags,

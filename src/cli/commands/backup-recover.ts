@@ -2,6 +2,7 @@ import type { RecoveryPicture, RecoveryPlan } from "../../agent/recovery.ts";
 import { toWire, type Wire } from "../../api/wire.ts";
 import { Fault, faultCatalogue, type FaultCode } from "../../values/fault.ts";
 import { nodeNamed } from "../ask-nodes.ts";
+import { refuseBackupFile } from "../backup-location.ts";
 import { declinedByName, type ChangeFlags, type CommandContext } from "../context.ts";
 import { CommandFailure } from "../failure.ts";
 import { bytesText, momentText } from "../render/quantity.ts";
@@ -20,13 +21,14 @@ interface RecoverFlags extends TargetFlags, ChangeFlags {
   readonly cancel?: boolean;
 }
 
-/** `pgherd backup recover`: the whole cluster goes back. It only asks and follows; run again it follows what is under way. */
+/** `pgherd backup recover`: the whole cluster goes back. It only asks and follows; without a target it follows what is under way. */
 export async function recover(
   context: CommandContext,
   flags: RecoverFlags,
   operands: readonly string[],
 ): Promise<number | undefined> {
   const state = wishedState(context, flags, operands);
+  await refuseBackupFile(context);
   const status = await (await context.reader()).status();
   if (flags.cluster !== undefined && status.cluster !== flags.cluster)
     throw new Fault("USAGE", `This is the cluster ${status.cluster}, not ${flags.cluster}`, {
@@ -45,7 +47,12 @@ export async function recover(
   }
   const under = await agent.recovery();
   if (under !== null && under.record.phase !== "done" && under.record.phase !== "failed") {
-    context.note([`The cluster is being restored to ${under.record.target} already; this follows it.`]);
+    const { target } = under.record;
+    if (state.target.kind !== "latest" && targetOf(under.record.wish) !== JSON.stringify(state.target))
+      throw new Fault("OPERATION_RUNNING", `The cluster is being restored to ${target} already`, {
+        hint: "pgherd backup recover follows it, pgherd backup recover --cancel calls it off.",
+      });
+    context.note([`The cluster is being restored to ${target} already; this follows it.`]);
     ended(context, await follow(context, under.record.id));
     return undefined;
   }
@@ -70,6 +77,16 @@ export async function recover(
   const { record } = await agent.startRecovery(state, flags.jobs, status.cluster);
   ended(context, await follow(context, record.id));
   return undefined;
+}
+
+/** The target in a record's wish; null = not to be read. */
+function targetOf(wish: string): string | null {
+  try {
+    const { state } = JSON.parse(wish) as { readonly state?: { readonly target?: unknown } };
+    return JSON.stringify(state?.target ?? null);
+  } catch {
+    return null;
+  }
 }
 
 function planLines(
@@ -139,7 +156,7 @@ function ended(context: CommandContext, { record }: Picture): void {
     ...(left === null
       ? []
       : [
-          `${bytesText(left.bytes)} of WAL were left with timeline ${left.timeline}; the archive still has them.`,
+          `${bytesText(left.bytes)} of WAL were left with timeline ${left.timeline}; the archive still has them: what came after comes back with backup recover --timeline ${left.timeline} --time ...`,
         ]),
     `${record.node} leads; the others follow it as they are copied or rewound: pgherd status --watch. A base backup was asked for.`,
   ]);
@@ -149,6 +166,6 @@ function partly(thrown: unknown): CommandFailure {
   return new CommandFailure(thrown, {
     kind: "partly",
     state:
-      "The same command follows the recovery, pgherd backup recover --cancel calls it off; pgherd status shows the cluster.",
+      "pgherd backup recover follows the recovery, with --cancel it calls it off; pgherd status shows the cluster.",
   });
 }

@@ -2,6 +2,7 @@ import type { RestoreDone, RestoreJob, RestoreWish } from "../../agent/restore-p
 import { toWire } from "../../api/wire.ts";
 import { Fault } from "../../values/fault.ts";
 import { nodeNamed } from "../ask-nodes.ts";
+import { refuseBackupFile } from "../backup-location.ts";
 import { declined, type CommandContext } from "../context.ts";
 import { CommandFailure } from "../failure.ts";
 import { planLines, reportLines } from "../render/restore.ts";
@@ -18,6 +19,7 @@ export async function restoreOn(
   flags: RestoreFlags,
   operands: readonly string[],
 ): Promise<number | undefined> {
+  await refuseBackupFile(context);
   const node = nodeNamed(await (await context.reader()).status(), flags.on ?? "");
   if (flags.to === undefined)
     throw new Fault("USAGE", `Where to on ${node.name}?`, { hint: "Add --to DIR." });
@@ -47,7 +49,8 @@ export async function restoreOn(
   }
   const done = await follow(context, agent, wish, node.name);
   endProgress(context);
-  context.result(toWire({ node: node.name, ...summary, ...done }), reportLines(done, context.look()));
+  const report = [`On the host of ${node.name}:`, ...reportLines(done, context.look())];
+  context.result(toWire({ node: node.name, ...summary, ...done }), report);
   return undefined;
 }
 

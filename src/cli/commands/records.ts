@@ -17,6 +17,9 @@ interface ExplainOptions {
   readonly node?: string;
 }
 
+/** The API's bound for one answer. */
+const mostAtOnce = 1000;
+
 /** `pgherd history` */
 export async function history(context: CommandContext): Promise<undefined> {
   const client = await context.reader();
@@ -29,8 +32,8 @@ export async function history(context: CommandContext): Promise<undefined> {
 export async function events(context: CommandContext, options: EventOptions): Promise<undefined> {
   const wanted = options.event ?? [];
   for (const name of wanted) checkEventName(name);
-  // More than asked for, so that a filter still finds as many as were wanted.
-  const perNode = wanted.length === 0 ? options.last : 10_000;
+  // All an agent answers with at once, so that a filter still finds as many as were wanted.
+  const perNode = wanted.length === 0 ? options.last : mostAtOnce;
   const lists = await fromNodes(context, options.node, (client) => client.events(perNode));
   const matching = lists.map((list) =>
     list.filter((item) => wanted.length === 0 || wanted.includes(item.event)),

@@ -68,10 +68,14 @@ function addJobs(backup: Command, bind: Bind): void {
   aboutBackups(
     backup
       .command("verify")
-      .description("read what is stored and check it")
+      .description(
+        "read what is stored and check it; of a repository named here, or where its server is down, without a server",
+      )
       .argument("[backup]", "only this backup (default: all of them, and the WAL)")
+      .option("--repository <dir>", "this repository, read here and not changed; no server is asked")
+      .option("--key-file <file>", "with --repository: its key, where it is encrypted")
       .option("--no-wait", "do not wait for its end"),
-  ).action(bind(async () => (await import("../commands/backup-change.ts")).verify));
+  ).action(bind(async () => (await import("../commands/backup-verify.ts")).verify));
   aboutBackups(
     backup
       .command("drill")

@@ -24,7 +24,7 @@ export function addReadingCommands(program: Command, bind: Bind): void {
   program
     .command("events")
     .description("show what happened, from all nodes, the newest last")
-    .option("-n, --last <count>", "how many", wholeNumber(1, 10_000), 20)
+    .option("-n, --last <count>", "how many", wholeNumber(1, 1000), 20)
     .option("--node <node>", "only of this node")
     .option("--event <name>", "only events of this name (repeatable)", collect)
     .action(bind(async () => (await import("../commands/records.ts")).events));
