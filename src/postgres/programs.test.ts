@@ -23,10 +23,10 @@ describe("a program that is run", () => {
     const started = performance.now();
     const late = runProgram("/bin/sh", ["-c", "echo early >&2; sleep 60 & sleep 60"], {
       ...options,
-      timeoutMs: 200,
+      timeoutMs: 2_000, // a busy machine takes its time to start a shell
     });
     await expect(late).rejects.toMatchObject({ code: "PROGRAM_TIMEOUT", detail: "early" });
-    expect(performance.now() - started).toBeLessThan(5_000); // the outputs end only when no child holds them
+    expect(performance.now() - started).toBeLessThan(15_000); // the outputs end only when no child holds them
   });
 
   test("is killed when the work is called off, also before it began", async () => {
