@@ -20,11 +20,14 @@ import type { BackupSummary, BaseJobOptions, JobProgress } from "./job-protocol.
 import { Pace } from "./pace.ts";
 import { Progress } from "./progress.ts";
 import type { BaseSource, BaseSources } from "./sources.ts";
+import { beginsTooEarly } from "./too-early.ts";
 
 export interface BaseBackupParts {
   readonly repository: Repository;
   readonly settings: Pick<BackupClusterSettings, "cluster" | "rateLimit" | "lagLimitBytes">;
   readonly sources: BaseSources;
+  /** Where received WAL lies; absent = nobody receives it. */
+  readonly live?: string;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
@@ -276,6 +279,7 @@ class BaseRun {
         signal: lost.signal,
         onStart: async ({ startLsn, timeline, tablespaces }) => {
           await this.#put({ ...record, startLsn, timeline, tablespaces });
+          await this.#refuseTooEarly(source, { startLsn, timeline, segmentBytes: record.walSegmentBytes });
         },
       });
     } catch (thrown) {
@@ -284,6 +288,15 @@ class BaseRun {
     } finally {
       lost.close();
     }
+  }
+
+  async #refuseTooEarly(source: BaseSource, at: Parameters<typeof beginsTooEarly>[1]): Promise<void> {
+    const { repository, settings, live } = this.#parts;
+    if (source.role !== "standby" || live === undefined) return;
+    if (!(await beginsTooEarly({ repository, cluster: settings.cluster, live }, at))) return;
+    throw new Fault("BACKUP_COPY_FAILED", `A backup of ${source.name} would begin before the archive`, {
+      detail: `Its last restartpoint is at ${formatLsn(at.startLsn)}, and no WAL from there is archived.`,
+    });
   }
 
   /** The manifest is stored first: a snapshot that can be found has one. */

@@ -6,6 +6,7 @@ import type { Random } from "../../system/random.ts";
 import type { Timers } from "../../system/timers.ts";
 import { Fault } from "../../values/fault.ts";
 import { openOrCreateRepository } from "../open.ts";
+import { liveDirectory } from "../receiver/live-directory.ts";
 import { AgentsSources } from "./agents-sources.ts";
 import { makeBaseBackup } from "./base-backup.ts";
 import { HostsSources } from "./hosts-sources.ts";
@@ -37,7 +38,8 @@ export async function runBaseBackup(parts: RunBaseParts, options: BaseJobOptions
   try {
     const sources = await openSources(cluster, parts);
     try {
-      return await makeBaseBackup({ ...parts, repository, settings: cluster, sources }, options);
+      const live = liveDirectory(settings, cluster.cluster);
+      return await makeBaseBackup({ ...parts, repository, settings: cluster, sources, live }, options);
     } finally {
       await sources.close();
     }
