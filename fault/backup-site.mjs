@@ -17,6 +17,7 @@ import { freezeAll } from "./processes.mjs";
 
 const program = [process.execPath, join(root, "bin/pgherd")];
 export const archiveName = "archive";
+const letInWithinMs = 60_000;
 const wholeWithinMs = 240_000;
 /** A busy machine starts a cluster slowly: nothing here is a measurement. */
 const commandWithinMs = 600_000;
@@ -57,13 +58,30 @@ export async function startSite({ dir: home, ttl, signal }) {
     const { username, password } = JSON.parse(readFileSync(file, "utf8")).superuser;
     return { user: username, password, database: ledgerLogin.database };
   };
+  /** A connection as superuser; a primary that keeps clients out after a crash (P6) is waited for. */
+  const connect = (port) => {
+    const server = { host: "127.0.0.1", port, ...login() };
+    return waitFor(
+      "the server to let clients in",
+      { limitMs: letInWithinMs, everyMs: 200, signal },
+      async () => {
+        const client = new pg.Client({ ...server, connectionTimeoutMillis: 30_000, query_timeout: 120_000 });
+        client.on("error", () => undefined);
+        try {
+          await client.connect();
+          return client;
+        } catch (error) {
+          client.connection.stream.destroy();
+          if (["28000", "57P03"].includes(error.code)) return null;
+          throw error;
+        }
+      },
+    );
+  };
   /** One statement as superuser, on a node or a restored server. */
   const sqlAt = async (port, text, values = []) => {
-    const server = { host: "127.0.0.1", port, ...login() };
-    const client = new pg.Client({ ...server, connectionTimeoutMillis: 30_000, query_timeout: 120_000 });
-    client.on("error", () => undefined);
+    const client = await connect(port);
     try {
-      await client.connect();
       return (await client.query(text, values)).rows;
     } finally {
       client.connection.stream.destroy();
