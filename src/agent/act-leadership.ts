@@ -346,6 +346,9 @@ export const switchover: Executor<{ kind: "switchover"; candidate: NodeName }> =
   });
 };
 
+/** The gate is void after a while: a slow disk does not use it up. */
+const lastCheckpointMs = 3_000;
+
 /** Nothing went wrong here: clients were not ready, and go on. */
 const busyCode = "SWITCHOVER_SESSIONS_BUSY" satisfies FaultCode;
 
@@ -371,6 +374,11 @@ async function stopAndRelease(
 async function holdClients({ context, step, signal }: Execution, gate: RouterGate): Promise<void> {
   step("routers prepare");
   await gate.warm(signal);
+  step("checkpoint");
+  // What was written while they prepared: everybody waits for the checkpoint of the stop, so little shall be left for it.
+  await context.instance.checkpoint(lastCheckpointMs).catch((thrown: unknown) => {
+    context.log("info", "postgres.checkpoint_unfinished", { ...toFault(thrown).report() });
+  });
   step("routers hold");
   const report: GateReport = await gate.hold(signal);
   context.log("info", "gate.held", { ...report });

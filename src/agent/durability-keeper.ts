@@ -4,6 +4,7 @@ import {
   isProtected,
   namesToStartWith,
   nextDurabilityStep,
+  releasesNothing,
   requiredIn,
   type DurabilityFacts,
   type SyncStandby,
@@ -155,7 +156,9 @@ export class DurabilityKeeper {
   async #apply(token: FencingToken, names: string): Promise<void> {
     const { instance, notebook, journal } = this.#context;
     const before = this.#applied?.names ?? null;
-    const dropSenders = before !== null && requiredIn(before) !== requiredIn(names) && requiredIn(names) > 0;
+    // A change of W alone is not visible in a walsender; one from or to names that release nothing is.
+    const isVisible = before === null || releasesNothing(before) || releasesNothing(names);
+    const dropSenders = !isVisible && requiredIn(before) !== requiredIn(names) && requiredIn(names) > 0;
     if (before === null || formOf(before) !== formOf(names)) this.#watch.expectReconnects();
     this.#applied = null;
     const barrier = await notebook.configure(async () => {

@@ -9,6 +9,7 @@ import { elapsedMs, instantAfter, type Instant, type WallTime } from "../values/
 import { preparedFile } from "./act-recovery.ts";
 import { dcsTimeoutMs, type AgentContext } from "./context.ts";
 import { recoveryWrite } from "./recovery-record.ts";
+import { wishedTargetText } from "./restore-port.ts";
 import type { RestoreDone, RestoreStep, RestoreSummary, RestoreWish, WishedState } from "./restore-port.ts";
 import { archiveOf } from "./restores.ts";
 
@@ -99,7 +100,7 @@ export class ClusterRecovery implements RecoveryService {
       id: random.uuid(),
       node: options.node,
       phase: "preparing",
-      target: targetText(state),
+      target: wishedTargetText(state.target, (time) => `time ${time}`),
       wish: JSON.stringify({ state, jobs } satisfies KeptWish),
       timeline,
       startedAt: now,
@@ -307,21 +308,4 @@ function reachedOf({ reached }: RestoreDone): RecoveryRecord["reached"] {
   const [lsn, timeline] = [parseLsn(reached.lsn), parseTimeline(reached.timeline)];
   if (lsn === undefined || timeline === undefined) return null;
   return { lsn, timeline, time: reached.time as WallTime | null };
-}
-
-function targetText({ target }: WishedState): string {
-  switch (target.kind) {
-    case "latest":
-      return "the newest state";
-    case "immediate":
-      return "the end of the backup";
-    case "time":
-      return `time ${target.time}`;
-    case "lsn":
-      return `position ${target.lsn}`;
-    case "xid":
-      return `transaction ${target.xid}`;
-    case "name":
-      return `restore point "${target.name}"`;
-  }
 }

@@ -8,6 +8,24 @@ export type WishedTarget =
   | { readonly kind: "xid"; readonly xid: number }
   | { readonly kind: "name"; readonly name: string };
 
+/** A target in words. Pure. @param timeText a moment, in the words of who reads it */
+export function wishedTargetText(target: WishedTarget, timeText: (time: string) => string): string {
+  switch (target.kind) {
+    case "latest":
+      return "the newest state";
+    case "immediate":
+      return "the end of the backup";
+    case "time":
+      return timeText(target.time);
+    case "lsn":
+      return `position ${target.lsn}`;
+    case "xid":
+      return `transaction ${target.xid}`;
+    case "name":
+      return `restore point "${target.name}"`;
+  }
+}
+
 /** Which state is wanted. Plain JSON, as everything here: it goes from command to agent, and on to a process of its own. */
 export interface WishedState {
   /** An id, a unique beginning of one, a label, `latest`, `oldest`; null = the best one for the target. */

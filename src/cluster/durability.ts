@@ -81,7 +81,8 @@ export function nextDurabilityStep(facts: DurabilityFacts): DurabilityStep {
   }
   if (goal === null) return { kind: "settled" };
   const names = synchronousNames(goal, facts);
-  if (facts.applied?.names !== names) return { kind: "apply", names };
+  if (facts.applied?.names !== names)
+    return { kind: "apply", names: mayMix(facts.applied?.names ?? null, names) ? nobody : names };
   if (record.length === 1) return { kind: "settled" };
   if (!hasFlushed(goal, facts.standbys, facts.applied.barrier))
     return { kind: "barrier", names, lsn: facts.applied.barrier };
@@ -168,6 +169,32 @@ export function standbyNames(policy: DurabilityPolicy): string {
 /** How many of an entry's members must be waited for; read back from the names, since W is not visible elsewhere. */
 export function requiredIn(names: string): number {
   return Number(/^(?:ANY|FIRST) (\d+) /.exec(names)?.[1] ?? 0);
+}
+
+/** Whether no standby can release commits under these names. */
+export function releasesNothing(names: string): boolean {
+  return names === nobody;
+}
+
+/**
+ * Whether commits may be released that no entry of the record covers while some walsenders have the names before and others
+ * these: each releases by its own W, and counts every standby that any of them counts [PG]. Then the change goes through names
+ * that release nothing. Null = it is not known what they have.
+ */
+function mayMix(before: string | null, names: string): boolean {
+  if (before === "" || requiredIn(names) === 0 || releasesNothing(names)) return false;
+  if (before === null) return requiredIn(names) > 1;
+  if (releasesNothing(before)) return false;
+  const [old, now] = [requiredIn(before), requiredIn(names)];
+  if (old === 1 && now === 1) return false;
+  return !(isWithin(before, names) && now <= old) && !(isWithin(names, before) && old <= now);
+}
+
+/** Whether all standbys of the one are in the other. */
+function isWithin(some: string, all: string): boolean {
+  const members = (names: string): string[] => names.match(/"[^"]*"/g) ?? [];
+  const there = new Set(members(all));
+  return members(some).every((member) => there.has(member));
 }
 
 /** Whether W of the members of the latest entry of this token have flushed what PostgreSQL had when it took the names (S3, P6). */

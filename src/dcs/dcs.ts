@@ -72,3 +72,13 @@ export type DcsWatchEvent =
 export interface DcsWatch {
   close(): void;
 }
+
+/**
+ * Whether the transaction changes the version of a key that must exist with a known version: versions never come back,
+ * so of several copies of it at most one can take effect, however late the others arrive. (A key that must *not* exist
+ * can be deleted again, so "create" is no such guard.)
+ */
+export function happensAtMostOnce(transaction: DcsTransaction): boolean {
+  const written = new Set(transaction.writes.map((write) => write.key));
+  return transaction.checks.some((check) => check.version > 0 && written.has(check.key));
+}

@@ -1,4 +1,5 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
+import { existsSync } from "node:fs";
 import { readJson, writeDurably } from "./durable-file.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Timer, Timers } from "../system/timers.ts";
@@ -8,6 +9,8 @@ import { bootId, killInstance, processFacts } from "./processes.ts";
 /** As many processes as a PostgreSQL that serves some clients has. */
 const children = 30;
 const rounds = 3;
+/** Of util-linux. */
+const setpriv = "/usr/bin/setpriv";
 /** The whole family is there within this time, or is measured as far as it has got. */
 const startLimitMs = 2000;
 /** A machine that is not busy takes less than this: a longer one is measured again, after waits that double. */
@@ -83,11 +86,9 @@ async function keep(file: string, ms: number): Promise<void> {
 async function measureStop(clock: Clock, timers: Timers): Promise<number> {
   let longest = 0;
   for (let round = 0; round < rounds; round += 1) {
-    const child = spawn("/bin/sh", ["-c", `${"sleep 60 & ".repeat(children)} echo; wait`], {
-      stdio: ["ignore", "pipe", "ignore"],
-    });
+    const child = startFamily();
     const ready = new AbortController();
-    child.stdout.once("data", () => ready.abort());
+    child.stdout?.once("data", () => ready.abort());
     child.once("error", () => ready.abort());
     const exited = new Promise<void>((resolve) => child.once("close", () => resolve()));
     const started = clock.now();
@@ -100,4 +101,16 @@ async function measureStop(clock: Clock, timers: Timers): Promise<number> {
     await exited;
   }
   return longest;
+}
+
+/**
+ * A shell with children that wait for a word on a pipe whose other end is here, so that they end with this process however it
+ * dies; the shell, which may be stopped just then, gets SIGKILL by `setpriv` where there is one.
+ */
+function startFamily(): ChildProcess {
+  const shell = "/bin/sh";
+  const rest = ["-c", `${"read word <&3 & ".repeat(children)} echo; wait`];
+  const stdio: StdioOptions = ["ignore", "pipe", "ignore", "pipe"];
+  if (!existsSync(setpriv)) return spawn(shell, rest, { stdio });
+  return spawn(setpriv, ["--pdeathsig", "KILL", shell, ...rest], { stdio });
 }

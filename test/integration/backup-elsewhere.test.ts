@@ -3,7 +3,6 @@ import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { fileURLToPath } from "node:url";
-import pg from "pg";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { nodeOf } from "../../src/demo/demo-file.ts";
 import { startArchiveHost, type ArchiveHost } from "../support/archive-host.ts";
@@ -11,6 +10,7 @@ import { scenario, startCluster, type CommandResult, type TestCluster } from "..
 import { storeReader } from "../support/durability.ts";
 import { startLedger } from "../support/ledger.ts";
 import { waitFor } from "../support/process.ts";
+import { restoredRows } from "../support/restored-rows.ts";
 
 const run = promisify(execFile);
 const program = fileURLToPath(new URL("../../bin/pgherd", import.meta.url));
@@ -72,26 +72,7 @@ describe("restores on hosts that have no repository", () => {
 
   async function rowsOf(server: Done["server"], table: string): Promise<ReadonlySet<number>> {
     cluster.afterScenario.push(() => Promise.resolve(void process.kill(server.pid, "SIGQUIT")));
-    const { state_dir } = nodeOf(await cluster.demo(), (await cluster.names())[0] ?? "");
-    const { superuser } = JSON.parse(readFileSync(join(state_dir, "secrets.json"), "utf8")) as {
-      readonly superuser: { readonly username: string; readonly password: string };
-    };
-    const client = new pg.Client({
-      host: "127.0.0.1",
-      port: server.port,
-      user: superuser.username,
-      password: superuser.password,
-      database: "demo",
-      connectionTimeoutMillis: 5000,
-      query_timeout: 30_000,
-    });
-    await client.connect();
-    try {
-      const { rows } = await client.query<{ n: string }>(`select n from ${table}`);
-      return new Set(rows.map(({ n }) => Number(n)));
-    } finally {
-      await client.end();
-    }
+    return restoredRows(cluster, server.port, table);
   }
 
   scenario(

@@ -1,8 +1,5 @@
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import pg from "pg";
 import { afterAll, beforeAll, describe, expect } from "vitest";
-import { nodeOf } from "../../src/demo/demo-file.ts";
 import { startArchiveHost, type ArchiveHost } from "../support/archive-host.ts";
 import { figure, scenario, startCluster, type Settled, type TestCluster } from "../support/cluster.ts";
 import {
@@ -15,6 +12,7 @@ import {
 } from "../support/durability.ts";
 import { startLedger } from "../support/ledger.ts";
 import { waitFor } from "../support/process.ts";
+import { restoredRows } from "../support/restored-rows.ts";
 
 describe("two nodes and the WAL receiver of a backup server", () => {
   let cluster: TestCluster;
@@ -165,7 +163,7 @@ describe("two nodes and the WAL receiver of a backup server", () => {
         readonly server: { readonly port: number; readonly socket_dir: string; readonly pid: number };
       };
       cluster.afterScenario.push(() => Promise.resolve(void process.kill(report.server.pid, "SIGQUIT")));
-      const there = await restoredRows(report.server, "survivors");
+      const there = await restoredRows(cluster, report.server.port, "survivors");
       const lost = ledger.acknowledged.filter(({ number }) => !there.has(number));
       expect(ledger.acknowledged.length).toBeGreaterThan(300);
       expect(lost).toEqual([]);
@@ -178,30 +176,4 @@ describe("two nodes and the WAL receiver of a backup server", () => {
       timeoutMs: 90_000,
       what: "there is a base backup",
     });
-
-  async function restoredRows(
-    server: { readonly port: number; readonly socket_dir: string },
-    table: string,
-  ): Promise<ReadonlySet<number>> {
-    const { state_dir } = nodeOf(await cluster.demo(), (await cluster.names())[0] ?? "");
-    const { superuser } = JSON.parse(readFileSync(join(state_dir, "secrets.json"), "utf8")) as {
-      readonly superuser: { readonly username: string; readonly password: string };
-    };
-    const client = new pg.Client({
-      host: "127.0.0.1",
-      port: server.port,
-      user: superuser.username,
-      password: superuser.password,
-      database: "demo",
-      connectionTimeoutMillis: 5000,
-      query_timeout: 30_000,
-    });
-    await client.connect();
-    try {
-      const { rows } = await client.query<{ n: string }>(`select n from ${table}`);
-      return new Set(rows.map(({ n }) => Number(n)));
-    } finally {
-      await client.end();
-    }
-  }
 });

@@ -17,9 +17,11 @@ const never = new AbortController().signal;
 /** Ends a segment and begins another, so that a checkpoint may remove what is before. */
 const segment = "select pg_switch_wal(), pg_logical_emit_message(false, 'x', repeat('y', 1000000))";
 
-async function forgetWal(primary: TestPostgres): Promise<void> {
+/** @param standby streams from it without a slot: it gets the WAL before that is removed */
+async function forgetWal(primary: TestPostgres, standby?: TestPostgres): Promise<void> {
   for (let count = 0; count < 3; count += 1) {
     await primary.sql(segment);
+    if (standby !== undefined) await caughtUp(standby, primary);
     await primary.sql("checkpoint");
   }
 }
@@ -38,7 +40,7 @@ describe("recovery that waits for WAL", () => {
     await cloneFrom(c, a, settings);
     for (const name of readdirSync(join(c.dataDir, "pg_wal")))
       if (/^[0-9A-F]{24}$/.test(name)) rmSync(join(c.dataDir, "pg_wal", name));
-    await forgetWal(a);
+    await forgetWal(a, b);
     expect(await c.instance.startStandby(a.asUpstream("c"), settings, 2000)).toBe("recovering");
     const reach = await c.instance.recoveryReach();
     const oldest = await a.instance.oldestWalLsn();

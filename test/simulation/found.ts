@@ -69,4 +69,5 @@ export const bugsFound: readonly BugFound[] = [
   { seed: 1060, scenario: null, earlier: false },
   { seed: 1710, scenario: null, earlier: false },
   { seed: 2368, scenario: null, earlier: false },
+  { seed: 4334, scenario: null, earlier: false },
 ];

@@ -1,10 +1,11 @@
-import type {
-  Dcs,
-  DcsSnapshot,
-  DcsTransaction,
-  DcsTransactionResult,
-  DcsWatch,
-  DcsWatchEvent,
+import {
+  happensAtMostOnce,
+  type Dcs,
+  type DcsSnapshot,
+  type DcsTransaction,
+  type DcsTransactionResult,
+  type DcsWatch,
+  type DcsWatchEvent,
 } from "../../src/dcs/dcs.ts";
 import { MemoryStore } from "../../src/dcs/memory/store.ts";
 import type { Timers } from "../../src/system/timers.ts";
@@ -18,6 +19,8 @@ export const storePlace = "dcs";
 
 const aliveEveryMs = 500;
 const silentMs = 1500;
+/** After so long without an answer the client sends to another member. */
+const attemptMs = 300;
 
 /**
  * The store: one linearizable history of revisions. While it has no quorum, requests wait or are lost; around a change of its
@@ -54,10 +57,11 @@ export class SimStore {
     for (const request of this.#waiting.splice(0)) this.#engine.after(this.#rng.between(0.1, 20), request);
   }
 
-  /** Runs a request when the store can: at once, when it is available again, or never. */
-  serve(request: () => void): void {
+  /** Runs a request when the store can: at once, when it is available again, or never, and then the client may send it again. */
+  serve(request: () => void, lost: () => void): void {
     if (this.#available) request();
     else if (this.#rng.chance(0.6)) this.#waiting.push(request);
+    else lost();
   }
 
   apply(transaction: DcsTransaction): DcsTransactionResult {
@@ -95,6 +99,15 @@ interface ClientParts {
   readonly timers: Timers;
 }
 
+/** One request. The real client repeats it where that cannot do anything twice. */
+interface Request<T> {
+  readonly timeoutMs: number;
+  readonly late: FaultCode;
+  readonly lostAnswers: number;
+  readonly repeatable: boolean;
+  readonly work: () => T;
+}
+
 class StoreClient implements Dcs {
   readonly description = "the simulated store";
   readonly #parts: ClientParts;
@@ -106,15 +119,19 @@ class StoreClient implements Dcs {
 
   read(timeoutMs: number): Promise<DcsSnapshot> {
     const { data } = this.#parts.store;
-    return this.#request(timeoutMs, "DCS_UNREACHABLE", 0, () => ({
-      revision: data.revision,
-      entries: data.read(""),
-    }));
+    const work = (): DcsSnapshot => ({ revision: data.revision, entries: data.read("") });
+    return this.#request({ timeoutMs, late: "DCS_UNREACHABLE", lostAnswers: 0, repeatable: true, work });
   }
 
   transact(transaction: DcsTransaction, timeoutMs: number): Promise<DcsTransactionResult> {
     const { store } = this.#parts;
-    return this.#request(timeoutMs, "DCS_UNCERTAIN", store.lostAnswers, () => store.apply(transaction));
+    return this.#request({
+      timeoutMs,
+      late: "DCS_UNCERTAIN",
+      lostAnswers: store.lostAnswers,
+      repeatable: happensAtMostOnce(transaction),
+      work: () => store.apply(transaction),
+    });
   }
 
   watch(handler: (event: DcsWatchEvent) => void): DcsWatch {
@@ -128,28 +145,35 @@ class StoreClient implements Dcs {
     return Promise.resolve();
   }
 
-  #request<T>(timeoutMs: number, late: FaultCode, lostAnswers: number, work: () => T): Promise<T> {
+  #request<T>({ timeoutMs, late, lostAnswers, repeatable, work }: Request<T>): Promise<T> {
     const { store, network, from, process, timers, rng } = this.#parts;
     return new Promise((resolve, reject) => {
       // A connection that has been dead for a while is known to be dead: nothing is sent over it.
       const dead = network.blockedMs(from, storePlace) > 2000 && rng.chance(0.7);
+      let over = false;
       const limit = timers.after(timeoutMs, () => {
+        over = true;
         const detail = `No answer within ${Math.round(timeoutMs)} ms`;
         reject(new Fault(dead ? "DCS_UNREACHABLE" : late, "The DCS does not answer", { detail }));
       });
       if (dead) return;
-      network.send(from, storePlace, () =>
-        store.serve(() => {
-          const result = work();
-          if (rng.chance(lostAnswers)) return;
-          network.send(storePlace, from, () =>
-            process.deliver(() => {
-              limit.cancel();
-              resolve(result);
-            }),
-          );
-        }),
-      );
+      const lost = (): void => {
+        if (repeatable) process.deliver(() => timers.after(attemptMs, () => over || send()));
+      };
+      const send = (): void =>
+        network.send(from, storePlace, () =>
+          store.serve(() => {
+            const result = work();
+            if (rng.chance(lostAnswers)) return;
+            network.send(storePlace, from, () =>
+              process.deliver(() => {
+                limit.cancel();
+                resolve(result);
+              }),
+            );
+          }, lost),
+        );
+      send();
     });
   }
 }

@@ -2,10 +2,11 @@ import { readFileSync } from "node:fs";
 import { request as httpRequest, Agent as HttpAgent, type IncomingMessage } from "node:http";
 import { request as httpsRequest, Agent as HttpsAgent } from "node:https";
 import { deadline, type Timers } from "../../system/timers.ts";
-import { Fault, faultCatalogue, type FaultCode } from "../../values/fault.ts";
+import { Fault } from "../../values/fault.ts";
 import type { FencingToken } from "../../values/names.ts";
 import type { Secret } from "../../values/secret.ts";
 import { historyFileName } from "../../postgres/timelines.ts";
+import { toldFault, wordsOf } from "../server-requests.ts";
 import { gapJson } from "../wal/small-records.ts";
 import type { WalPort } from "./wal-port.ts";
 
@@ -144,19 +145,11 @@ async function collect(response: IncomingMessage): Promise<Buffer> {
 
 /** The server's own fault, or one that names its status. */
 function faultOf({ status, body }: Answer): Fault {
-  const text = body.subarray(0, 8_192).toString("utf8");
-  try {
-    const value = JSON.parse(text) as Readonly<Record<string, unknown>>;
-    const { code, message, detail, hint } = value;
-    if (typeof code === "string" && code in faultCatalogue && typeof message === "string")
-      return new Fault(code as FaultCode, message, {
-        ...(typeof detail === "string" ? { detail } : {}),
-        ...(typeof hint === "string" ? { hint } : {}),
-      });
-  } catch {
-    // no JSON: said below
-  }
-  return new Fault("BACKUP_STORE_UNREACHABLE", `The backup server answered with status ${status}.`, {
-    detail: text.slice(0, 200),
-  });
+  const words = wordsOf(body);
+  return (
+    toldFault(words) ??
+    new Fault("BACKUP_STORE_UNREACHABLE", `The backup server answered with status ${status}.`, {
+      detail: words.slice(0, 200),
+    })
+  );
 }

@@ -11,7 +11,7 @@ let dir: string;
 beforeEach(() => (dir = mkdtempSync(join(tmpdir(), "pgherd-sole-"))));
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-const hurried: Timers = { ...systemTimers, after: (_ms, work) => systemTimers.after(1, work) };
+const hurried: Timers = { ...systemTimers, sleep: () => systemTimers.sleep(1) };
 
 it("one process receives to a directory, until it is killed", async () => {
   const { dev, ino } = statSync(dir);

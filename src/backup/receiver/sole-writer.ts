@@ -7,8 +7,8 @@ import { Fault } from "../../values/fault.ts";
 const patience = { tries: 50, everyMs: 100 };
 
 /**
- * Makes the directory if need be, and this process the only one that receives WAL to a directory, until it ends in whatever way: the kernel keeps the name of an
- * abstract socket for as long. It holds on this machine; other ones that mount the directory do not see it.
+ * Makes the directory if need be, and this process the only one that receives WAL to it, until it ends in whatever way: the kernel
+ * keeps the name of an abstract socket for as long. It holds on this machine; other ones that mount the directory do not see it.
  * @throws Fault BACKUP_WAL_IN_USE when another one does
  */
 export async function becomeSoleWriter(directory: string, timers: Timers): Promise<void> {
@@ -20,7 +20,7 @@ export async function becomeSoleWriter(directory: string, timers: Timers): Promi
         detail: `${directory} is written by another process of this machine.`,
         hint: "Two backup servers need a repository each; stop one of them. `ps -ef | grep backup-receiver` shows both.",
       });
-    await new Promise<void>((resolve) => timers.after(patience.everyMs, resolve));
+    await timers.sleep(patience.everyMs);
   }
 }
 

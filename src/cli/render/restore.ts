@@ -1,3 +1,4 @@
+import { wishedTargetText } from "../../agent/restore-port.ts";
 import type { RestoreDone, RestoreSummary, WishedTarget } from "../../agent/restore-port.ts";
 import type { Look } from "./look.ts";
 import { bytesText, dateTimeText, momentText, spanText } from "./quantity.ts";
@@ -53,22 +54,8 @@ export function reportLines(done: RestoreDone, look: Look): string[] {
   return lines;
 }
 
-/** A target in words. Pure. */
 function aim(target: WishedTarget, look: Look): string {
-  switch (target.kind) {
-    case "latest":
-      return "the newest state";
-    case "immediate":
-      return "the end of the backup";
-    case "time":
-      return `${dateTimeText(target.time, look.zone)}${fraction(target.time)}`;
-    case "lsn":
-      return `position ${target.lsn}`;
-    case "xid":
-      return `transaction ${target.xid}`;
-    case "name":
-      return `restore point "${target.name}"`;
-  }
+  return wishedTargetText(target, (time) => `${dateTimeText(time, look.zone)}${fraction(time)}`);
 }
 
 function fraction(time: string): string {

@@ -2,14 +2,15 @@ import type { Clock } from "../../system/clock.ts";
 import type { Timers } from "../../system/timers.ts";
 import { Fault } from "../../values/fault.ts";
 import type { Secret } from "../../values/secret.ts";
-import type {
-  Dcs,
-  DcsEntry,
-  DcsSnapshot,
-  DcsTransaction,
-  DcsTransactionResult,
-  DcsWatch,
-  DcsWatchEvent,
+import {
+  happensAtMostOnce,
+  type Dcs,
+  type DcsEntry,
+  type DcsSnapshot,
+  type DcsTransaction,
+  type DcsTransactionResult,
+  type DcsWatch,
+  type DcsWatchEvent,
 } from "../dcs.ts";
 import { uncertainFault } from "./attempts.ts";
 import { EtcdClient } from "./client.ts";
@@ -127,16 +128,6 @@ class EtcdDcs implements Dcs {
     for (const [key, entry] of entries) relative.set(key.slice(this.#options.prefix.length), entry);
     return { snapshot: { revision: header.revision, entries: relative }, clusterId: header.clusterId };
   }
-}
-
-/**
- * Whether the transaction changes the version of a key that must exist with a known version: versions never come back,
- * so of several copies of it at most one can take effect, however late the others arrive. (A key that must *not* exist
- * can be deleted again, so "create" is no such guard.)
- */
-function happensAtMostOnce(transaction: DcsTransaction): boolean {
-  const written = new Set(transaction.writes.map((write) => write.key));
-  return transaction.checks.some((check) => check.version > 0 && written.has(check.key));
 }
 
 function decoded<T>(
