@@ -115,7 +115,10 @@ describe("restores on hosts that have no repository", () => {
       expect(direct.dry_run).toBe(true);
       // One that hears nothing does not vouch for what came since.
       archive.freezeReceiver(true);
-      cluster.afterScenario.push(() => Promise.resolve(archive.freezeReceiver(false)));
+      cluster.afterScenario.push(() => {
+        archive.freezeReceiver(false);
+        return Promise.resolve();
+      });
       await pause(3_000);
       const later = ["--to", "moment", "--time", "1 second ago", "--dry-run"];
       const refused = await elsewhere("restore", "--server", url, ...later);

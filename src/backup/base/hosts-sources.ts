@@ -1,6 +1,6 @@
 import type { BackupClusterSettings } from "../../config/backup-config.ts";
 import { Fault, toFault } from "../../values/fault.ts";
-import { Secret } from "../../values/secret.ts";
+import type { Secret } from "../../values/secret.ts";
 import { withNodeSql } from "../node-sql.ts";
 import { ownCredentials } from "../receiver/agents-source.ts";
 import { showSetting } from "../replication/commands.ts";
