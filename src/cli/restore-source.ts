@@ -27,7 +27,7 @@ export async function openSource(context: CommandContext, flags: SourceFlags): P
     },
   };
   if (settings !== null && flags.server === undefined)
-    return openRestoreSource(settings, cluster, { ...ports, known: await wordFrom(context, location) });
+    return openRestoreSource(settings, cluster, { ...ports, known: await wordFrom(location) });
   if (url === null) throw new Fault("NOT_FOUND", "No backup server is known");
   const token = await location.token();
   const keyFile =
@@ -38,10 +38,9 @@ export async function openSource(context: CommandContext, flags: SourceFlags): P
 }
 
 /** What the server says, when it runs: a restore from the repository itself needs none. */
-async function wordFrom(context: CommandContext, location: BackupLocation): Promise<ServerWord> {
-  const askedAt = context.io.clock.wall();
+async function wordFrom(location: BackupLocation): Promise<ServerWord> {
   try {
-    return wordOf(await (await clientOf(location, "read")).status(), askedAt);
+    return wordOf(await (await clientOf(location, "read")).status());
   } catch {
     return noWord;
   }

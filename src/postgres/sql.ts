@@ -14,6 +14,10 @@ export interface SqlTarget {
   readonly applicationName: string;
   readonly connectMs: number;
   readonly queryMs: number;
+  /** `postgres` by default. */
+  readonly database?: string;
+  /** Encrypted, or not at all; by default it is not. */
+  readonly ssl?: { readonly ca: string | undefined; readonly rejectUnauthorized: boolean };
   /** Speak the replication protocol instead of SQL. */
   readonly replication?: boolean;
 }
@@ -56,7 +60,8 @@ export async function openSql(target: SqlTarget): Promise<SqlClient> {
     port: target.port,
     user: target.user,
     password: target.password.reveal(),
-    database: "postgres",
+    database: target.database ?? "postgres",
+    ...(target.ssl === undefined ? {} : { ssl: target.ssl }),
     application_name: target.applicationName,
     connectionTimeoutMillis: target.connectMs,
     query_timeout: target.queryMs,

@@ -54,6 +54,7 @@ export const faultCatalogue = {
   POSTGRES_START_FAILED: { retry: true, summary: "PostgreSQL did not start" },
   POSTGRES_STOP_FAILED: { retry: true, summary: "PostgreSQL did not stop" },
   POSTGRES_UNREACHABLE: { retry: true, summary: "PostgreSQL does not answer" },
+  POSTGRES_CERTIFICATE: { retry: false, summary: "PostgreSQL's certificate is not accepted" },
   POSTGRES_AUTHENTICATION: { retry: false, summary: "PostgreSQL refused the password" },
   POSTGRES_QUERY_FAILED: { retry: false, summary: "PostgreSQL refused a statement" },
   PROMOTION_FAILED: { retry: true, summary: "The promotion did not finish" },

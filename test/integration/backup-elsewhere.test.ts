@@ -9,7 +9,7 @@ import { startArchiveHost, type ArchiveHost } from "../support/archive-host.ts";
 import { scenario, startCluster, type CommandResult, type TestCluster } from "../support/cluster.ts";
 import { storeReader } from "../support/durability.ts";
 import { startLedger } from "../support/ledger.ts";
-import { waitFor } from "../support/process.ts";
+import { pause, waitFor } from "../support/process.ts";
 import { restoredRows } from "../support/restored-rows.ts";
 
 const run = promisify(execFile);
@@ -97,31 +97,32 @@ describe("restores on hosts that have no repository", () => {
   );
 
   scenario(
-    "a moment after the last commit is reached, as the receiver has everything up to now",
+    "a moment after the last commit is reached once the receiver knows that it has everything up to then",
     () => cluster,
     async () => {
-      // No commit since the last test: the moment lies after all of them, and before now.
-      const to = ["--to", "moment", "--time", "1 second ago", "--dry-run", "--json"];
+      // No commit since the last test: the moment lies after all of them.
+      const to = ["--to", "moment", "--time", new Date().toISOString(), "--dry-run"];
       const planned = await waitFor(
         async () => {
-          const answer = await elsewhere("restore", "--server", url, ...to);
+          const answer = await elsewhere("restore", "--server", url, ...to, "--json");
           if (answer.code !== 0) throw new Error(answer.stderr);
           return JSON.parse(answer.stdout) as { readonly stop: { readonly kind: string } };
         },
         { timeoutMs: 30_000, what: "the moment can be reached" },
       );
       expect(["end", "time"]).toContain(planned.stop.kind);
-      const direct = (await archive.backup(
-        "restore",
-        "--to",
-        "m",
-        "--time",
-        "1 second ago",
-        "--dry-run",
-      )) as {
-        readonly dry_run: boolean;
-      };
+      const direct = (await archive.backup("restore", ...to)) as { readonly dry_run: boolean };
       expect(direct.dry_run).toBe(true);
+      // One that hears nothing does not vouch for what came since.
+      archive.freezeReceiver(true);
+      cluster.afterScenario.push(() => {
+        archive.freezeReceiver(false);
+        return Promise.resolve();
+      });
+      await pause(3_000);
+      const later = ["--to", "moment", "--time", "1 second ago", "--dry-run"];
+      const refused = await elsewhere("restore", "--server", url, ...later);
+      expect(refused.stderr).toContain("lies after the WAL that is archived");
     },
   );
 

@@ -4,12 +4,12 @@ import type { ClusterState } from "../../cluster/state.ts";
 import type { BackupClusterSettings } from "../../config/backup-config.ts";
 import type { Dcs } from "../../dcs/dcs.ts";
 import { keys, parseSecrets } from "../../dcs/layout.ts";
-import { withSql } from "../../postgres/sql.ts";
 import type { Clock } from "../../system/clock.ts";
 import { Fault } from "../../values/fault.ts";
 import { lsnDistance } from "../../values/lsn.ts";
 import type { NodeName } from "../../values/names.ts";
 import { Secret } from "../../values/secret.ts";
+import { withNodeSql } from "../node-sql.ts";
 import { ownCredentials } from "../receiver/agents-source.ts";
 import { connectReplication, type ConnectPorts } from "../replication/connect.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
@@ -19,7 +19,6 @@ import { rankNodes, type BaseSource, type BaseSources } from "./sources.ts";
 const readMs = 5_000;
 export const connectMs = 10_000;
 export const applicationName = "pgherd_base_backup";
-const queryMs = 30_000;
 
 /** The servers of a cluster with agents, as the DCS knows them. */
 export class AgentsSources implements BaseSources {
@@ -79,7 +78,7 @@ export class AgentsSources implements BaseSources {
     if (leader === undefined) throw new Fault("NO_LEADER", "The cluster has no leader now");
     const { host, port } = leader;
     const credentials = this.#credentials("superuser");
-    await withSql({ host, port, ...credentials, applicationName, connectMs, queryMs }, (client) =>
+    await withNodeSql(this.#settings.connection, { host, port, ...credentials }, (client) =>
       client.query("SELECT pg_switch_wal()"),
     );
   }

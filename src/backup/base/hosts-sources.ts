@@ -1,7 +1,7 @@
 import type { BackupClusterSettings } from "../../config/backup-config.ts";
-import { withSql } from "../../postgres/sql.ts";
 import { Fault, toFault } from "../../values/fault.ts";
-import { Secret } from "../../values/secret.ts";
+import type { Secret } from "../../values/secret.ts";
+import { withNodeSql } from "../node-sql.ts";
 import { ownCredentials } from "../receiver/agents-source.ts";
 import { showSetting } from "../replication/commands.ts";
 import { connectReplication, type ConnectPorts } from "../replication/connect.ts";
@@ -9,8 +9,6 @@ import type { ReplicationConnection } from "../replication/connection.ts";
 import { applicationName, connectMs } from "./agents-sources.ts";
 import type { BaseJobOptions } from "./job-protocol.ts";
 import type { BaseSource, BaseSources } from "./sources.ts";
-
-const queryMs = 30_000;
 
 /** Servers without agents: each is asked what it is. */
 export class HostsSources implements BaseSources {
@@ -25,6 +23,7 @@ export class HostsSources implements BaseSources {
 
   async candidates(from: BaseJobOptions["from"]): Promise<readonly BaseSource[]> {
     const problems: string[] = [];
+    let hint: string | null = null;
     const found: BaseSource[] = [];
     for (const { host, port } of this.#settings.connection.hosts ?? []) {
       const asked: BaseSource = { node: null, name: `${host}:${port}`, host, port, role: "primary" };
@@ -33,13 +32,14 @@ export class HostsSources implements BaseSources {
       } catch (thrown) {
         const fault = toFault(thrown);
         problems.push(fault.detail ?? `${asked.name}: ${fault.message}`);
+        hint ??= fault.hint;
       }
     }
     this.#primary = found.find(({ role }) => role === "primary") ?? null;
     if (found.length === 0)
       throw new Fault("BACKUP_NO_SOURCE", "None of the servers answers", {
         detail: problems.join("; "),
-        hint: "Check connection.hosts in the backup file.",
+        hint: hint ?? "Check connection.hosts in the backup file.",
       });
     const ranked = found.sort((a, b) => Number(a.role === "primary") - Number(b.role === "primary"));
     if (typeof from === "object")
@@ -67,10 +67,9 @@ export class HostsSources implements BaseSources {
   async switchWal(): Promise<void> {
     if (this.#primary === null) throw new Fault("NO_LEADER", "None of the servers is a primary now");
     const { host, port } = this.#primary;
-    const { user, password } = await this.#credentials();
-    await withSql(
-      { host, port, user, password: password ?? new Secret(""), applicationName, connectMs, queryMs },
-      (client) => client.query("SELECT pg_switch_wal()"),
+    const credentials = await this.#credentials();
+    await withNodeSql(this.#settings.connection, { host, port, ...credentials }, (client) =>
+      client.query("SELECT pg_switch_wal()"),
     );
   }
 

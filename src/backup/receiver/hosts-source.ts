@@ -104,10 +104,12 @@ export class HostsSource implements WalSource {
     const { signal } = this.#ending;
     while (!signal.aborted && this.#target === null) {
       const problems: string[] = [];
+      const hints: string[] = [];
       for (const target of this.#all) {
         const standby = await this.#isStandby(target).catch((thrown: unknown) => {
           const fault = toFault(thrown);
           problems.push(`${target.name}: ${fault.detail ?? fault.message}`);
+          if (fault.hint !== null) hints.push(fault.hint);
           return null;
         });
         if (standby === true) problems.push(`${target.name} is a standby`);
@@ -119,7 +121,7 @@ export class HostsSource implements WalSource {
       }
       this.#problem = new Fault("NO_LEADER", "None of the servers is a primary now", {
         detail: problems.join("; "),
-        hint: "Check connection.hosts in the backup file.",
+        hint: hints[0] ?? "Check connection.hosts in the backup file.",
       }).report();
       await this.#parts.timers.sleep(lookMs, signal);
     }

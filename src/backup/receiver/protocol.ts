@@ -1,4 +1,5 @@
 import { faultCatalogue, type FaultReport } from "../../values/fault.ts";
+import type { WallTime } from "../../values/time.ts";
 
 /**
  * What a daemon and the `pgherd backup-receiver --config FILE --cluster NAME` of one cluster say to each other over the IPC
@@ -113,6 +114,8 @@ export interface ReceiverStatus {
   readonly slot: boolean;
   /** Milliseconds since the server was last heard; null = never. */
   readonly heardMs: number | null;
+  /** Until when, by the leader's clock, every commit that was acknowledged is durable here; null = not known now. */
+  readonly completeUntil: WallTime | null;
   /** Segments and bytes received since the process began; connections made. */
   readonly bytes: number;
   readonly connections: number;

@@ -74,7 +74,9 @@ class FakeServer {
       const from = Number(BigInt(`0x${/0\/([0-9A-F]+)/.exec(command)?.[1] ?? "0"}`));
       const bytes = this.wal.subarray(from - start);
       if (bytes.length > 0)
-        systemTimers.after(0, () => handler.data(lsn(from), Buffer.from(bytes), lsn(this.end)));
+        systemTimers.after(0, () =>
+          handler.data(lsn(from), Buffer.from(bytes), { end: lsn(this.end), sentAt: 0 }),
+        );
       const nothing = (): void => undefined;
       return Promise.resolve({ report: nothing, pause: nothing, resume: nothing, close: nothing } as never);
     };

@@ -8,6 +8,7 @@ import { elapsedMs, type Instant } from "../../values/time.ts";
 import { undefinedFile } from "../replication/commands.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { refusalCode } from "../replication/refusal.ts";
+import { Completeness } from "./completeness.ts";
 import type { Deliveries } from "./deliveries.ts";
 import type { LinePosition } from "./line.ts";
 import type { LiveDirectory } from "./live-directory.ts";
@@ -60,6 +61,8 @@ export class Receiver implements ReceivingEnd {
   #limit: Lsn | null = null;
   #heardAt: Instant | null = null;
   #serverEnd: Lsn | null = null;
+  /** Of the stream from the leader; null = there is none. */
+  #completeness: Completeness | null = null;
   #bytes = 0;
   #connections = 0;
   #slot = false;
@@ -72,6 +75,7 @@ export class Receiver implements ReceivingEnd {
     this.#parts = parts;
     this.#wal = new ReceivedWal(parts, {
       onFlushed: (flushed) => {
+        this.#completeness?.flushed(flushed);
         this.#session?.report();
         if (this.#limit !== null && flushed >= this.#limit) this.#session?.end();
       },
@@ -161,6 +165,7 @@ export class Receiver implements ReceivingEnd {
       archived: archived === null ? null : formatLsn(archived.lsn),
       slot: this.#slot,
       heardMs: this.#heardAt === null ? null : Math.round(elapsedMs(this.#heardAt, clock.now())),
+      completeUntil: this.#completeness?.until ?? null,
       bytes: this.#bytes,
       connections: this.#connections,
       pending: deliveries.pending,
@@ -269,13 +274,14 @@ export class Receiver implements ReceivingEnd {
             slot,
           });
         },
-        onHeard: (serverEnd, bytes) => {
+        onHeard: (word, bytes) => {
           this.#heardAt = clock.now();
-          this.#serverEnd = serverEnd;
+          this.#serverEnd = word.end;
+          this.#completeness?.heard(word, intake.flushed);
           this.#bytes += bytes;
           if (bytes === 0) {
             // Another node that has no more: the leader may have what comes next.
-            if (!isLeader && intake.flushed >= serverEnd) session.end();
+            if (!isLeader && intake.flushed >= word.end) session.end();
             return;
           }
           this.#missingSince = null;
@@ -283,6 +289,7 @@ export class Receiver implements ReceivingEnd {
         },
       });
       this.#session = session;
+      this.#completeness = isLeader ? new Completeness() : null;
       const end = await session.run();
       if (end.kind === "timeline-end")
         log("info", "receiver.timeline_end", {
@@ -293,6 +300,7 @@ export class Receiver implements ReceivingEnd {
     } finally {
       signal.removeEventListener("abort", abort);
       this.#session = null;
+      this.#completeness = null;
       this.#slot = false;
       connection.close();
       await this.#wal.close();

@@ -7,7 +7,7 @@ import { elapsedMs } from "../../values/time.ts";
 import { createSlot, dropSlot, startReplication } from "../replication/commands.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { refusalCode } from "../replication/refusal.ts";
-import type { WalStream } from "../replication/wal-stream.ts";
+import type { ServerWord, WalStream } from "../replication/wal-stream.ts";
 import type { WalIntake } from "./intake.ts";
 
 /** A server that is idle is asked for a sign of life this often, and is lost when it was silent for so long. */
@@ -40,8 +40,8 @@ export interface SessionParts {
   readonly timers: Timers;
   /** The stream is open. */
   readonly onOpen: (slot: boolean) => void;
-  /** Each sign of life, with the end of the server's WAL. */
-  readonly onHeard: (serverEnd: Lsn, bytes: number) => void;
+  /** Each sign of life. @param bytes of WAL that came with it */
+  readonly onHeard: (word: ServerWord, bytes: number) => void;
 }
 
 /** One stream from one server into one intake, from START_REPLICATION to its end. */
@@ -71,7 +71,7 @@ export class Session {
     try {
       const slot = await this.#begin();
       onOpen(slot !== null);
-      this.report();
+      this.report(true);
       this.#watch();
       const again =
         slot === null && this.#parts.slot !== null ? timers.after(withoutSlotMs, () => this.end()) : null;
@@ -138,15 +138,15 @@ export class Session {
 
   async #start(slot: string | null): Promise<void> {
     const { connection, intake, clock, onHeard } = this.#parts;
-    const heard = (serverEnd: Lsn, bytes: number): void => {
+    const heard = (word: ServerWord, bytes: number): void => {
       this.#heardAt = clock.now();
-      onHeard(serverEnd, bytes);
+      onHeard(word, bytes);
     };
     this.#stream = await startReplication(
       connection,
       { slot, lsn: intake.end, timeline: intake.timeline },
       {
-        data: (start, bytes, serverEnd) => {
+        data: (start, bytes, word) => {
           if (this.#ended) return;
           try {
             intake.take(start, bytes);
@@ -155,10 +155,10 @@ export class Session {
             this.#fail(thrown);
             return;
           }
-          heard(serverEnd, bytes.length);
+          heard(word, bytes.length);
         },
-        keepalive: (serverEnd, replyNow) => {
-          heard(serverEnd, 0);
+        keepalive: (word, replyNow) => {
+          heard(word, 0);
           if (replyNow) this.report();
         },
         timelineEnd: (next) => this.#finish({ kind: "timeline-end", next }),
@@ -178,7 +178,7 @@ export class Session {
           }),
         );
       else {
-        this.report(silent >= askMs);
+        this.report(silent >= askMs / 2);
         this.#watch();
       }
     });

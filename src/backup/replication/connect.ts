@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { connect as connectPlain, isIP, type Socket } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { certificateHash } from "../../pgwire/certificate-hash.ts";
@@ -6,12 +5,13 @@ import { encodeSslRequest } from "../../pgwire/startup.ts";
 import type { Random } from "../../system/random.ts";
 import { deadline, type Timers } from "../../system/timers.ts";
 import { Fault } from "../../values/fault.ts";
+import { certificateFault, readAuthority } from "../server-certificate.ts";
 import { ReplicationConnection } from "./connection.ts";
 import { logIn } from "./login.ts";
 import { MessageStream } from "./message-stream.ts";
 import { lostFault } from "./refusal.ts";
 import { SocketReader } from "./socket-reader.ts";
-import type { ReplicationTarget } from "./target.ts";
+import { describeTarget, type ReplicationTarget } from "./target.ts";
 
 const answerYes = 0x53;
 const answerNo = 0x4e;
@@ -26,7 +26,7 @@ export interface ConnectPorts {
 
 /**
  * Connects and logs in for physical replication.
- * @throws Fault POSTGRES_UNREACHABLE, POSTGRES_AUTHENTICATION, TOO_FEW_WALSENDERS, CONFIG_UNREADABLE
+ * @throws Fault POSTGRES_UNREACHABLE, POSTGRES_AUTHENTICATION, POSTGRES_CERTIFICATE, TOO_FEW_WALSENDERS, CONFIG_UNREADABLE
  */
 export async function connectReplication(
   target: ReplicationTarget,
@@ -63,20 +63,12 @@ async function within<T>(
     return await work(limit.signal);
   } catch (thrown) {
     if (thrown instanceof Fault && !limit.expired()) throw thrown;
+    const certificate = certificateFault(describeTarget(target), thrown, target.tls.caFile);
+    if (certificate !== null) throw certificate;
     const why = thrown instanceof Error ? thrown.message : String(thrown);
     throw lostFault(target, limit.expired() ? `no answer within ${target.connectMs} ms` : why, thrown);
   } finally {
     limit.clear();
-  }
-}
-
-async function readAuthority(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (thrown) {
-    throw new Fault("CONFIG_UNREADABLE", `${path} cannot be read.`, {
-      detail: thrown instanceof Error ? thrown.message : String(thrown),
-    });
   }
 }
 

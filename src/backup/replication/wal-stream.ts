@@ -9,12 +9,20 @@ import type { MessageStream } from "./message-stream.ts";
 import { commandFault, lostFault } from "./refusal.ts";
 import type { ReplicationTarget } from "./target.ts";
 
+/** What a server says of itself with everything it sends. */
+export interface ServerWord {
+  /** The end of its WAL; with a keepalive, of what it has sent. */
+  readonly end: Lsn;
+  /** Its clock, in milliseconds since 1970. */
+  readonly sentAt: number;
+}
+
 /** Who takes the WAL. The calls come one after another and in order; the bytes belong to whoever is given them. */
 export interface WalStreamHandler {
-  /** WAL from `start` on. @param serverEnd the end of the server's WAL */
-  data(start: Lsn, bytes: Buffer, serverEnd: Lsn): void;
+  /** WAL from `start` on. */
+  data(start: Lsn, bytes: Buffer, word: ServerWord): void;
   /** A sign of life. @param replyNow the server wants a report at once, or ends the connection soon */
-  keepalive(serverEnd: Lsn, replyNow: boolean): void;
+  keepalive(word: ServerWord, replyNow: boolean): void;
   /** The timeline ends here and goes on as that one. Nothing comes afterwards; the connection is ended. */
   timelineEnd(next: { readonly timeline: Timeline; readonly lsn: Lsn }): void;
   /** The connection ended. Nothing comes afterwards. */
@@ -155,9 +163,9 @@ export class WalStream {
     const kind = body[0];
     if (kind === walData && body.length >= walHeader) {
       const start = body.readBigUInt64BE(1) as Lsn;
-      this.#handler.data(start, body.subarray(walHeader), body.readBigUInt64BE(9) as Lsn);
+      this.#handler.data(start, body.subarray(walHeader), wordIn(body, 9));
     } else if (kind === primaryKeepalive && body.length === 18)
-      this.#handler.keepalive(body.readBigUInt64BE(1) as Lsn, body[17] === 1);
+      this.#handler.keepalive(wordIn(body, 1), body[17] === 1);
     else
       throw new MalformedMessage("the stream", `a part of kind ${kind ?? "none"}, ${body.length} bytes long`);
   }
@@ -166,6 +174,11 @@ export class WalStream {
     this.#stream.destroy();
     this.end(fault);
   }
+}
+
+function wordIn(body: Buffer, at: number): ServerWord {
+  const micros = body.readBigInt64BE(at + 8) + epochMicros;
+  return { end: body.readBigUInt64BE(at) as Lsn, sentAt: Number(micros / 1000n) };
 }
 
 function nextTimeline(body: Buffer): { timeline: Timeline; lsn: Lsn } {

@@ -1,11 +1,23 @@
 import { constants } from "node:fs";
-import { chmod, lstat, mkdir, open, readdir, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  rm,
+  symlink,
+  unlink,
+  writeFile,
+  type FileHandle,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { syncDirectory, hasErrno } from "../../postgres/durable-file.ts";
 import { lastLines, runProgram } from "../../postgres/programs.ts";
 import type { Timers } from "../../system/timers.ts";
 import { Fault } from "../../values/fault.ts";
 import type { TablespaceRecord } from "../catalogue/records.ts";
+import { crc32c } from "../crc32c.ts";
 import type { Repository, SnapshotReader, StoredFile } from "../repository/repository.ts";
 import { isMark } from "./destination.ts";
 import { OpenFiles } from "./open-files.ts";
@@ -27,6 +39,8 @@ export interface CopyOptions {
   /** Where each tablespace goes, by its number. */
   readonly tablespaces: ReadonlyMap<number, string>;
   readonly records: readonly TablespaceRecord[];
+  /** Of a file that is there every page is compared; otherwise not where its size and CRC-32C are those of the backup. */
+  readonly everyPage: boolean;
   /** Packs read at the same time. */
   readonly parallel: number;
   readonly signal: AbortSignal;
@@ -45,6 +59,7 @@ export interface Copied {
 
 /** How much of a file is read at once to see what is right in it already. */
 const readBytes = 1_048_576;
+const lookBytes = 262_144;
 /** Files made, and pieces of them read, at the same time. */
 const filesAtOnce = 8;
 const piecesAtOnce = 3;
@@ -56,20 +71,15 @@ const piecesAtOnce = 3;
 export async function copyContent(options: CopyOptions): Promise<Copied> {
   const { snapshot } = options;
   const known = await prepare(options);
-  const filled = await makeFiles(options);
+  const made = await makeFiles(options);
   const files = new OpenFiles((path) => target(options, path));
   let written = 0;
-  let bytes = 0;
-  let count = 0;
   const desks = Array.from({ length: piecesAtOnce }, () => Buffer.from(new SharedArrayBuffer(readBytes)));
   try {
     await snapshot.extract({
-      wanted: isCopied,
-      present: async (file) => {
-        count += 1;
-        bytes += file.bytes;
-        return filled.has(file.path) ? hashesOf(options, file, desks) : null;
-      },
+      wanted: (file) => isCopied(file) && made.state.get(file.path) !== "right",
+      present: async (file) =>
+        made.state.get(file.path) === "other" ? hashesOf(options, file, desks) : null,
       sink: {
         write: async (path, position, data) => {
           await files.write(path, position, data);
@@ -84,7 +94,7 @@ export async function copyContent(options: CopyOptions): Promise<Copied> {
     await files.close();
   }
   const removedFiles = await removeOthers(options, known);
-  return { files: count, bytes, writtenBytes: written, removedFiles };
+  return { files: made.files, bytes: made.bytes, writtenBytes: written, removedFiles };
 }
 
 /** Writes the control file, with which PostgreSQL starts: whole or not there. */
@@ -144,13 +154,24 @@ function isCopied({ path }: StoredFile): boolean {
   return path !== controlFile && !leftOut.has(path);
 }
 
-/** Makes every file of the right size. @returns those that had something in them */
-async function makeFiles(options: CopyOptions): Promise<ReadonlySet<string>> {
-  const filled = new Set<string>();
+/** What a file had in it: nothing, what the backup has, or something else. */
+type FileState = "empty" | "right" | "other";
+
+interface MadeFiles {
+  files: number;
+  bytes: number;
+  /** Of those that had something in them. */
+  readonly state: Map<string, FileState>;
+}
+
+/** Makes every file of the right size, and looks at those that are there already. */
+async function makeFiles(options: CopyOptions): Promise<MadeFiles> {
+  const made: MadeFiles = { files: 0, bytes: 0, state: new Map() };
   const directories = new Set<string>();
   const files = options.snapshot.files()[Symbol.asyncIterator]();
   let failed = false;
   const work = async (): Promise<void> => {
+    const desk = Buffer.allocUnsafe(lookBytes);
     for (let next = await files.next(); next.done !== true && !failed; next = await files.next()) {
       const file = next.value;
       if (!isCopied(file)) continue;
@@ -160,7 +181,11 @@ async function makeFiles(options: CopyOptions): Promise<ReadonlySet<string>> {
         await mkdir(dirname(path), { recursive: true, mode: 0o700 });
         directories.add(dirname(path));
       }
-      if (await makeFile(path, file)) filled.add(file.path);
+      const state = await makeFile(path, file, options.everyPage ? null : desk);
+      made.files += 1;
+      made.bytes += file.bytes;
+      if (state !== "empty") made.state.set(file.path, state);
+      if (state === "right") options.onBytes(file.bytes);
     }
   };
   const fail = (error: unknown): never => {
@@ -169,11 +194,11 @@ async function makeFiles(options: CopyOptions): Promise<ReadonlySet<string>> {
   };
   const done = await Promise.allSettled(Array.from({ length: filesAtOnce }, () => work().catch(fail)));
   for (const each of done) if (each.status === "rejected") throw each.reason;
-  return filled;
+  return made;
 }
 
-/** @returns whether there was something in it */
-async function makeFile(path: string, file: StoredFile): Promise<boolean> {
+/** @param desk to read what is there to; null = it is compared page by page later */
+async function makeFile(path: string, file: StoredFile, desk: Buffer | null): Promise<FileState> {
   const there = await lstat(path).catch(() => null);
   if (there !== null && !there.isFile()) await rm(path, { recursive: true, force: true });
   const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
@@ -182,9 +207,21 @@ async function makeFile(path: string, file: StoredFile): Promise<boolean> {
     const size = there?.isFile() === true ? there.size : 0;
     if (size !== file.bytes) await handle.truncate(file.bytes);
     await handle.chmod((file.mode & 0o777) | 0o600);
-    return size > 0 && file.bytes > 0;
+    if (size === 0 || file.bytes === 0) return "empty";
+    const isRight = desk !== null && size === file.bytes && (await checksumOf(handle, desk)) === file.crc32c;
+    return isRight ? "right" : "other";
   } finally {
     await handle.close();
+  }
+}
+
+/** Four times as fast as hashing every page, and what pg_verifybackup goes by. */
+async function checksumOf(handle: FileHandle, desk: Buffer): Promise<number> {
+  let crc = 0;
+  for (;;) {
+    const { bytesRead } = await handle.read(desk, 0, desk.length, null);
+    if (bytesRead === 0) return crc;
+    crc = crc32c(desk.subarray(0, bytesRead), crc);
   }
 }
 

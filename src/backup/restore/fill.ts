@@ -147,6 +147,7 @@ async function fillHeld(
     dir,
     tablespaces: place.tablespaces,
     records: backup.tablespaces,
+    everyPage: options.verify,
     parallel: options.parallel,
     signal: options.signal,
     timers: options.timers,

@@ -2,7 +2,6 @@ import type { Log } from "../../agent/context.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Timers } from "../../system/timers.ts";
 import { Fault } from "../../values/fault.ts";
-import type { WallTime } from "../../values/time.ts";
 import { openCatalogue } from "../catalogue/catalogue.ts";
 import { HttpStore } from "../repository/http-store.ts";
 import { openRepository } from "../repository/open.ts";
@@ -41,7 +40,7 @@ export async function openRemoteSource(from: RemoteRepository, ports: RemotePort
   const { clock, timers, log } = ports;
   const server = new ServerRequests(from, timers);
   try {
-    const word = await askWord(server, cluster, clock.wall());
+    const word = await askWord(server, cluster);
     const key = from.keyFile === null ? null : await readKeyFile(from.keyFile);
     const repository = await openRepository(new HttpStore(server), { key, clock, timers }).catch(withKeyHint);
     const files = `/v1/clusters/${encodeURIComponent(cluster)}/wal/files`;
@@ -77,11 +76,11 @@ export async function openRemoteSource(from: RemoteRepository, ports: RemotePort
   }
 }
 
-async function askWord(server: ServerRequests, cluster: string, askedAt: WallTime): Promise<ServerWord> {
+async function askWord(server: ServerRequests, cluster: string): Promise<ServerWord> {
   const path = `/v1/clusters/${encodeURIComponent(cluster)}/status`;
   const answer = await server.send({ method: "GET", path, limitBytes: mostStatusBytes });
   if (answer.status !== 200) throw faultOf(answer, server.url);
-  return wordOf(JSON.parse(answer.body.toString("utf8")), askedAt);
+  return wordOf(JSON.parse(answer.body.toString("utf8")));
 }
 
 /** Segments the receiver may have beside the archive, the one it is writing with them. */

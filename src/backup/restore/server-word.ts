@@ -6,7 +6,7 @@ import type { WallTime } from "../../values/time.ts";
 export interface ServerWord {
   /** The timeline the cluster is on; null = it is not known now. */
   readonly current: Timeline | null;
-  /** Until when all that was committed is there; null = that is not known. */
+  /** Until when all that was committed is there, by the server's clock; null = that is not known. */
   readonly completeUntil: WallTime | null;
   /** The WAL that was received and may not be in the archive yet; null = none. */
   readonly received: { readonly timeline: Timeline; readonly from: Lsn; readonly to: Lsn } | null;
@@ -14,24 +14,20 @@ export interface ServerWord {
 
 export const noWord: ServerWord = { current: null, completeUntil: null, received: null };
 
-/**
- * Reads `GET /v1/clusters/<cluster>/status`, whose names may be in either form. A receiver that streams and has all the server
- * said it has knows of every commit up to when it heard that.
- * @param askedAt when it was asked: what was heard then was heard before
- */
-export function wordOf(status: unknown, askedAt: WallTime): ServerWord {
+/** Reads `GET /v1/clusters/<cluster>/status`, whose names may be in either form. */
+export function wordOf(status: unknown): ServerWord {
   const receiver = field(status, "receiver");
   const timeline = parseTimeline(Number(field(receiver, "timeline")));
-  const [flushed, serverEnd, archived] = ["flushed", "server_end", "archived"].map((name) =>
-    lsnIn(field(receiver, name)),
-  );
+  const [flushed, archived] = ["flushed", "archived"].map((name) => lsnIn(field(receiver, name)));
   if (timeline === undefined || flushed === undefined) return noWord;
-  const heardMs = Number(field(receiver, "heard_ms") ?? Number.NaN);
   const streams = field(receiver, "state") === "streaming";
-  const whole = streams && serverEnd !== undefined && flushed >= serverEnd && Number.isFinite(heardMs);
+  const completeUntil = field(receiver, "complete_until");
   return {
     current: streams ? timeline : null,
-    completeUntil: whole ? (new Date(Date.parse(askedAt) - heardMs).toISOString() as WallTime) : null,
+    completeUntil:
+      typeof completeUntil === "string" && !Number.isNaN(Date.parse(completeUntil))
+        ? (completeUntil as WallTime)
+        : null,
     received: { timeline, from: archived ?? flushed, to: flushed },
   };
 }

@@ -22,6 +22,7 @@ const streaming: ReceiverStatus = {
   archived: "0/5000000",
   slot: true,
   heardMs: 5,
+  completeUntil: null,
   bytes: 1,
   connections: 1,
   pending: 0,
@@ -153,6 +154,12 @@ describe("the keeper of a receiver", () => {
     openArchive(archive);
     await vi.waitFor(() => expect(orders("facts")).toHaveLength(1));
     expect(orders("start")).toEqual([{ kind: "start", archived: [{ timeline: 1, lsn: "0/4000000" }] }]);
+  });
+
+  it("lets what it last told grow older: one that is stopped tells nothing any more", () => {
+    report({ kind: "status", status: streaming });
+    time.pass(7_000);
+    expect(keeper.status()?.heardMs).toBe(7_005);
   });
 
   it("answers a delivery when the archive has it, in the order they came", async () => {

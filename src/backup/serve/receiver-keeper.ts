@@ -61,7 +61,7 @@ export class ReceiverKeeper {
   #since: Instant | null = null;
   #deaths = 0;
   #restart: Timer | null = null;
-  #status: ReceiverStatus | null = null;
+  #status: { readonly told: ReceiverStatus; readonly at: Instant } | null = null;
   #working = false;
   #ended: (() => void) | null = null;
   #facts = "";
@@ -84,7 +84,12 @@ export class ReceiverKeeper {
   /** null = it does not run. */
   status(): (ReceiverStatus & { readonly pid: number }) | null {
     const pid = this.#child?.pid ?? null;
-    return pid === null || this.#status === null ? null : { ...this.#status, pid };
+    if (pid === null || this.#status === null) return null;
+    const { told, at } = this.#status;
+    // One that is stopped, or has no time, tells nothing: what it heard grows older all the same.
+    const heardMs =
+      told.heardMs === null ? null : told.heardMs + Math.round(elapsedMs(at, this.#parts.clock.now()));
+    return { ...told, heardMs, pid };
   }
 
   /** What the cluster is told with the receiver's record has changed. */
@@ -129,8 +134,8 @@ export class ReceiverKeeper {
         void this.#begin(child);
         return;
       case "status": {
-        const before = this.#status;
-        this.#status = report.status;
+        const before = this.#status?.told ?? null;
+        this.#status = { told: report.status, at: this.#parts.clock.now() };
         this.#parts.onStatus(report.status, before);
         return;
       }

@@ -1,17 +1,18 @@
-import { readFile } from "node:fs/promises";
 import type { Log } from "../../agent/context.ts";
 import { DcsMirror } from "../../agent/mirror.ts";
 import type { ReceiverRecord } from "../../cluster/records.ts";
 import type { BackupClusterSettings } from "../../config/backup-config.ts";
 import type { Dcs } from "../../dcs/dcs.ts";
 import { keys, parseSecrets } from "../../dcs/layout.ts";
-import { oneRow, withSql, type SqlClient, type SqlTarget } from "../../postgres/sql.ts";
+import { oneRow, type SqlClient } from "../../postgres/sql.ts";
 import type { Clock } from "../../system/clock.ts";
 import { Fault, toFault } from "../../values/fault.ts";
 import type { Lsn } from "../../values/lsn.ts";
 import type { Timeline } from "../../values/names.ts";
 import { Secret } from "../../values/secret.ts";
 import type { NodePosition } from "../catalogue/retention.ts";
+import { withNodeSql } from "../node-sql.ts";
+import { ownCredentials } from "../receiver/agents-source.ts";
 import { NodePositions } from "./node-positions.ts";
 
 /** The servers of one cluster, as far as a backup server deals with them beside its receiver and its jobs. */
@@ -34,9 +35,6 @@ export interface LeaderView {
   readonly timeline: Timeline | null;
   readonly lsn: Lsn | null;
 }
-
-const connectMs = 3_000;
-const queryMs = 30_000;
 
 /** A cluster with agents: the DCS knows it. */
 export function clusterOfAgents(
@@ -79,10 +77,11 @@ export function clusterOfAgents(
           detail: mirror.state === null ? "The DCS has not answered yet." : "No node holds the lease.",
           hint: "See pgherd status.",
         });
-      const own = await ownCredentials(settings);
+      const own = await ownCredentials(settings.connection);
       const { username, password } = known.superuser;
       const credentials = own ?? { user: username, password: new Secret(password) };
-      return withSql(target(node, credentials), work);
+      const { host, port } = node;
+      return withNodeSql(settings.connection, { host, port, ...credentials }, work);
     },
     close: async () => {
       mirror.close();
@@ -100,13 +99,14 @@ export function clusterOfHosts(settings: BackupClusterSettings): ClusterServers 
     receivers: () => [],
     positions: () => [],
     onPrimary: async (work) => {
-      const credentials = await ownCredentials(settings);
+      const credentials = await ownCredentials(settings.connection);
       if (credentials === null)
         throw new Fault("CONFIG_INVALID", `connection.user is missing for ${settings.cluster}`);
       const problems: string[] = [];
+      let hint: string | null = null;
       for (const host of hosts) {
         try {
-          return await withSql(target(host, credentials), async (client) => {
+          return await withNodeSql(settings.connection, { ...host, ...credentials }, async (client) => {
             const { standby } = await oneRow(client, "SELECT pg_is_in_recovery() AS standby");
             if (standby === true) throw new NotPrimary();
             return work(client);
@@ -120,11 +120,12 @@ export function clusterOfHosts(settings: BackupClusterSettings): ClusterServers 
           const fault = toFault(thrown);
           if (fault.code === "POSTGRES_QUERY_FAILED") throw fault;
           problems.push(fault.detail ?? fault.message);
+          hint ??= fault.hint;
         }
       }
       throw new Fault("NO_LEADER", `None of the servers of ${settings.cluster} is its primary now`, {
         detail: problems.join("; "),
-        hint: "Check connection.hosts in the backup file.",
+        hint: hint ?? "Check connection.hosts in the backup file.",
       });
     },
     close: () => Promise.resolve(),
@@ -132,31 +133,3 @@ export function clusterOfHosts(settings: BackupClusterSettings): ClusterServers 
 }
 
 class NotPrimary extends Error {}
-
-interface Credentials {
-  readonly user: string;
-  readonly password: Secret;
-}
-
-/** As whom the file says to connect; null = it does not. @throws Fault CONFIG_UNREADABLE */
-async function ownCredentials({ connection, cluster }: BackupClusterSettings): Promise<Credentials | null> {
-  const { user, passwordFile } = connection;
-  if (user === null) return null;
-  if (passwordFile === null) return { user, password: new Secret("") };
-  try {
-    return { user, password: new Secret((await readFile(passwordFile, "utf8")).trim()) };
-  } catch (thrown) {
-    throw new Fault("CONFIG_UNREADABLE", `connection.password_file of ${cluster} cannot be read`, {
-      detail: toFault(thrown).message,
-      hint: "The user of the backup server must be able to read it.",
-      cause: thrown,
-    });
-  }
-}
-
-function target(
-  { host, port }: { readonly host: string; readonly port: number },
-  as: Credentials,
-): SqlTarget {
-  return { host, port, ...as, applicationName: "pgherd backup", connectMs, queryMs };
-}
