@@ -105,9 +105,11 @@ export function electionOf(view: View, cluster: ClusterState): Election {
     )
       missing.push(record.name);
   }
-  // I3: with no recorded node there, one that can take over all a recorded receiver has is as good as the receiver itself.
-  if (ranked.length === 0 && archive?.recorded === true)
-    ranked.push(...others.filter((each) => continuesInto(each, archive, cluster.history.value)));
+  // I3: with no recorded node there that can take over all a recorded receiver has, one that can is as good as the receiver itself.
+  if (archive?.recorded === true) {
+    const canGoOn = (each: Candidate): boolean => continuesInto(each, archive, cluster.history.value);
+    if (!ranked.some(canGoOn)) ranked.push(...others.filter(canGoOn));
+  }
   const formerLocation =
     formerHolder === null ? null : (cluster.nodes.get(formerHolder)?.value.location ?? null);
   ranked.sort((a, b) => compareCandidates(a, b, formerLocation));

@@ -76,4 +76,5 @@ export const bugsFound: readonly BugFound[] = [
   { seed: 1710, scenario: null, earlier: false },
   { seed: 2368, scenario: null, earlier: false },
   { seed: 4334, scenario: null, earlier: false },
+  { seed: 5247, scenario: null, earlier: false },
 ];
