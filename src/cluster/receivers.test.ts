@@ -234,6 +234,23 @@ describe("an election with a WAL receiver as a member", () => {
     expect(decide(again).action).toMatchObject({ kind: "alarm", code: "NO_QUORUM" });
   });
 
+  it("unprotected, who is there and has not reported may have more of what would be lost", () => {
+    const exposed = given({ record: [{ ...alone, members: [], required: 0 }], promised: new Set([db2]) });
+    const after = (openMs: number, promised = exposed.promised): View => {
+      const view = viewOf({ ...exposed, promised }, db2);
+      return {
+        ...view,
+        cluster: { ...view.cluster, leaderLsn: lsn(20), receivers: new Map() },
+        receivers: [],
+        others: view.others.map((each) => ({ ...each, heardMs: each.record.name === db1 ? 90_000 : 10 })),
+        standing: { ...view.standing, openMs },
+      } as View;
+    };
+    expect(decide(after(2000))).toMatchObject({ rule: "E-10", action: { kind: "wait" } });
+    expect(decide(after(5001)).action.kind).toBe("take-lease");
+    expect(decide(after(2000, new Set([db2, db3]))).action.kind).toBe("take-lease");
+  });
+
   it("a recorded standby goes before nodes that would take everything from the archive", () => {
     const both = given({ record: [{ ...alone, members: [member(db3), member(archive)] }] });
     expect(decide(viewOf(both, db2)).action.kind).toBe("wait");
@@ -246,9 +263,7 @@ describe("an election with a WAL receiver as a member", () => {
       record: [{ ...alone, members: [member(db3), member(archive)] }],
       ends: { db1: 9, db2: 7, db3: 6, archive: 7 },
       timelines: { db2: two, archive: two },
-      history: [
-        { token: alone.token, timeline: one, forkLsn: lsn(4), newTimeline: two } as HistoryEntry,
-      ],
+      history: [{ token: alone.token, timeline: one, forkLsn: lsn(4), newTimeline: two } as HistoryEntry],
     });
     expect(decide(viewOf(apart, db3)).action.kind).toBe("wait");
     expect(decide(viewOf(apart, db2)).action.kind).toBe("take-lease");
