@@ -1,5 +1,6 @@
 import { request as httpRequest, type Agent, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { systemTimers } from "../system/timers.ts";
 import { Fault, faultCatalogue, type FaultCode } from "../values/fault.ts";
 import type { Secret } from "../values/secret.ts";
 
@@ -33,10 +34,9 @@ const answerLimitBytes = 32 * 1024 * 1024;
  * @throws Fault with the agent's code when it refuses, API_UNREACHABLE when something else than an agent answers
  */
 export async function askOnce(base: string, question: Question): Promise<Answer> {
-  const { connections, ...alone } = question;
-  let exchange = await exchangeWith(base, question);
+  let exchange = await exchangeWith(base, question, question.connections);
   // The agent may have closed a kept connection at the very moment it was used.
-  if (exchange.kind === "closed") exchange = await exchangeWith(base, alone);
+  if (exchange.kind === "closed") exchange = await exchangeWith(base, question);
   if (exchange.kind !== "done") return { kind: "silent", reason: exchange.reason, sent: exchange.sent };
   const body = parsed(exchange.text);
   if (exchange.status < 400 && body !== undefined) return { kind: "answered", body };
@@ -48,14 +48,14 @@ type Exchange =
   | { readonly kind: "done"; readonly status: number; readonly text: string }
   | { readonly kind: "silent" | "closed"; readonly reason: string; readonly sent: boolean };
 
-function exchangeWith(base: string, question: Question): Promise<Exchange> {
+function exchangeWith(base: string, question: Question, connections?: Agent): Promise<Exchange> {
   return new Promise((resolve) => {
     let sent = false;
     const url = new URL(question.path, base);
     const secure = url.protocol === "https:";
     const over = (exchange: Exchange): void => {
-      clearTimeout(connecting);
-      clearTimeout(whole);
+      connecting.cancel();
+      whole.cancel();
       resolve(exchange);
     };
     const giveUp = (reason: string): void => {
@@ -66,7 +66,7 @@ function exchangeWith(base: string, question: Question): Promise<Exchange> {
       url,
       {
         method: question.method,
-        agent: question.connections ?? false,
+        agent: connections ?? false,
         headers: headersOf(question),
         ...(secure && question.authorities !== null && { ca: question.authorities }),
       },
@@ -75,10 +75,12 @@ function exchangeWith(base: string, question: Question): Promise<Exchange> {
       },
     );
     const connectMs = Math.min(question.connectMs, question.timeoutMs);
-    const connecting = setTimeout(() => {
+    const connecting = systemTimers.after(connectMs, () => {
       if (!sent) giveUp(`no connection within ${question.connectMs} ms`);
-    }, connectMs);
-    const whole = setTimeout(() => giveUp(`no answer within ${question.timeoutMs} ms`), question.timeoutMs);
+    });
+    const whole = systemTimers.after(question.timeoutMs, () =>
+      giveUp(`no answer within ${question.timeoutMs} ms`),
+    );
     outgoing.on("socket", (socket) => {
       if (outgoing.reusedSocket) sent = true;
       else

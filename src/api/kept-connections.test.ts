@@ -1,5 +1,6 @@
 import { createServer, type Server } from "node:http";
 import { afterEach, expect, test } from "vitest";
+import { systemTimers } from "../system/timers.ts";
 import { askOnce, type Question } from "./client-request.ts";
 import { KeptConnections } from "./kept-connections.ts";
 
@@ -39,7 +40,7 @@ test("questions in a row go over one connection", async () => {
 
 test("a kept connection that the agent has closed meanwhile is no failure", async () => {
   // Closed a moment after the answer, so that some questions meet a connection on its way out.
-  const url = await counting((close) => setImmediate(close));
+  const url = await counting((close) => void systemTimers.after(0, close));
   const kept = new KeptConnections();
   for (let time = 0; time < 50; time += 1)
     expect(await askOnce(url, question(url, kept))).toMatchObject({ kind: "answered" });

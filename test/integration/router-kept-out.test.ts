@@ -8,7 +8,7 @@ import { connectThrough, type RouterPair, routerPair } from "../support/router-p
 
 const holdMs = 4_000;
 const closed = { ...plainSettings, admission: "replication" } as const;
-const account = { user: "app", password: "not a superuser's" };
+const account = { user: "app", password: "no superuser" };
 const set = postgresSet("rko");
 let pair: RouterPair;
 beforeAll(async () => {
