@@ -31,9 +31,15 @@ async function comeBackClosed(): Promise<void> {
 const shown = async (client: pg.Client): Promise<unknown> =>
   (await client.query<{ app: string }>(`select current_setting('app.tenant') as app`)).rows[0]?.app;
 
+/** Sets something; with the next answer the router has read what the session keeps now. */
+async function settle(client: pg.Client, value: string): Promise<void> {
+  await client.query(`set app.tenant = '${value}'`);
+  expect(await shown(client)).toBe(value);
+}
+
 test("sessions that are carried wait while the primary keeps clients out, and go on when it opens", async () => {
   const clients = await Promise.all([pair.connect(account), pair.connect(account), pair.connect(account)]);
-  for (const [index, client] of clients.entries()) await client.query(`set app.tenant = 'blue ${index}'`);
+  for (const [index, client] of clients.entries()) await settle(client, `blue ${index}`);
   await comeBackClosed();
   let answered = 0;
   const answers = clients.map((client) => shown(client).finally(() => (answered += 1)));
@@ -51,7 +57,7 @@ test("sessions that are carried wait while the primary keeps clients out, and go
 
 test("they wait no longer than a client may be held, and then hear what PostgreSQL said", async () => {
   const client = await pair.connect(account);
-  await client.query("set app.tenant = 'red'");
+  await settle(client, "red");
   const fatal = new Promise<unknown>((resolve) => client.on("error", resolve));
   await comeBackClosed();
   const askedAt = performance.now();
