@@ -1,5 +1,6 @@
-import { request as httpRequest, type IncomingMessage } from "node:http";
+import { request as httpRequest, type Agent, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { systemTimers } from "../system/timers.ts";
 import { Fault, faultCatalogue, type FaultCode } from "../values/fault.ts";
 import type { Secret } from "../values/secret.ts";
 
@@ -16,6 +17,8 @@ export interface Question {
   readonly connectMs: number;
   /** For the whole exchange. */
   readonly timeoutMs: number;
+  /** Keeps connections for the next question; absent = a connection of its own. Only for what may be asked twice. */
+  readonly connections?: Agent;
 }
 
 /** silent: no answer came; `sent` says whether the request may have arrived. */
@@ -27,59 +30,69 @@ export type Answer =
 const answerLimitBytes = 32 * 1024 * 1024;
 
 /**
- * Asks one agent over a connection of its own.
+ * Asks one agent.
  * @throws Fault with the agent's code when it refuses, API_UNREACHABLE when something else than an agent answers
  */
 export async function askOnce(base: string, question: Question): Promise<Answer> {
-  const exchange = await exchangeWith(base, question);
-  if (exchange.kind === "silent") return exchange;
+  let exchange = await exchangeWith(base, question, question.connections);
+  // The agent may have closed a kept connection at the very moment it was used.
+  if (exchange.kind === "closed") exchange = await exchangeWith(base, question);
+  if (exchange.kind !== "done") return { kind: "silent", reason: exchange.reason, sent: exchange.sent };
   const body = parsed(exchange.text);
   if (exchange.status < 400 && body !== undefined) return { kind: "answered", body };
   throw faultOf(body) ?? notAnAgent(base, exchange.status);
 }
 
+/** closed: a connection that was kept turned out to be gone. */
 type Exchange =
   | { readonly kind: "done"; readonly status: number; readonly text: string }
-  | { readonly kind: "silent"; readonly reason: string; readonly sent: boolean };
+  | { readonly kind: "silent" | "closed"; readonly reason: string; readonly sent: boolean };
 
-function exchangeWith(base: string, question: Question): Promise<Exchange> {
+function exchangeWith(base: string, question: Question, connections?: Agent): Promise<Exchange> {
   return new Promise((resolve) => {
     let sent = false;
-    const controller = new AbortController();
-    const connecting = AbortSignal.timeout(Math.min(question.connectMs, question.timeoutMs));
-    const whole = AbortSignal.timeout(question.timeoutMs);
-    const giveUp = (reason: string): void => {
-      resolve({ kind: "silent", reason, sent });
-      controller.abort();
-    };
-    connecting.addEventListener("abort", () => {
-      if (!sent) giveUp(`no connection within ${question.connectMs} ms`);
-    });
-    whole.addEventListener("abort", () => giveUp(`no answer within ${question.timeoutMs} ms`));
     const url = new URL(question.path, base);
     const secure = url.protocol === "https:";
+    const over = (exchange: Exchange): void => {
+      connecting.cancel();
+      whole.cancel();
+      resolve(exchange);
+    };
+    const giveUp = (reason: string): void => {
+      over({ kind: "silent", reason, sent });
+      outgoing.destroy();
+    };
     const outgoing = (secure ? httpsRequest : httpRequest)(
       url,
       {
         method: question.method,
-        agent: false,
-        signal: controller.signal,
+        agent: connections ?? false,
         headers: headersOf(question),
         ...(secure && question.authorities !== null && { ca: question.authorities }),
       },
       (incoming) => {
-        collect(incoming).then(
-          (text) => resolve({ kind: "done", status: incoming.statusCode ?? 0, text }),
-          (problem: unknown) => giveUp(problem instanceof Error ? problem.message : String(problem)),
-        );
+        collect(incoming, (text) => over({ kind: "done", status: incoming.statusCode ?? 0, text }), giveUp);
       },
     );
-    outgoing.on("socket", (socket) => {
-      socket.once(secure ? "secureConnect" : "connect", () => {
-        sent = true;
-      });
+    const connectMs = Math.min(question.connectMs, question.timeoutMs);
+    const connecting = systemTimers.after(connectMs, () => {
+      if (!sent) giveUp(`no connection within ${question.connectMs} ms`);
     });
-    outgoing.on("error", (problem) => giveUp(problemText(problem)));
+    const whole = systemTimers.after(question.timeoutMs, () =>
+      giveUp(`no answer within ${question.timeoutMs} ms`),
+    );
+    outgoing.on("socket", (socket) => {
+      if (outgoing.reusedSocket) sent = true;
+      else
+        socket.once(secure ? "secureConnect" : "connect", () => {
+          sent = true;
+        });
+    });
+    outgoing.on("error", (problem: NodeJS.ErrnoException) => {
+      const gone = outgoing.reusedSocket && (problem.code === "ECONNRESET" || problem.code === "EPIPE");
+      if (gone) over({ kind: "closed", reason: problemText(problem), sent });
+      else giveUp(problemText(problem));
+    });
     outgoing.end(question.body ?? undefined);
   });
 }
@@ -100,15 +113,20 @@ function headersOf(question: Question): Record<string, string> {
   };
 }
 
-async function collect(incoming: IncomingMessage): Promise<string> {
+function collect(
+  incoming: IncomingMessage,
+  whole: (text: string) => void,
+  failed: (reason: string) => void,
+): void {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of incoming as AsyncIterable<Buffer>) {
+  incoming.on("data", (chunk: Buffer) => {
     size += chunk.length;
-    if (size > answerLimitBytes) throw new Error(`the answer is larger than ${answerLimitBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
+    if (size > answerLimitBytes) failed(`the answer is larger than ${answerLimitBytes} bytes`);
+    else chunks.push(chunk);
+  });
+  incoming.on("end", () => whole(Buffer.concat(chunks).toString("utf8")));
+  incoming.on("error", (problem) => failed(problemText(problem)));
 }
 
 function parsed(text: string): unknown {

@@ -10,6 +10,7 @@ import { parseTimeline, parseToken, type NodeName } from "../values/names.ts";
 import type { Secret } from "../values/secret.ts";
 import { askOnce, type Question } from "./client-request.ts";
 import { followStream } from "./event-stream.ts";
+import { KeptConnections } from "./kept-connections.ts";
 
 export interface RouterAgentsOptions {
   /** The cluster's token; null while it is not known. */
@@ -32,6 +33,8 @@ const statusEvent = z.object({ leader: z.string().nullable(), token: z.number().
 /** The agents as a router needs them, over their API. */
 export class RouterAgents implements Agents {
   readonly #options: RouterAgentsOptions;
+  /** Every login asks for a verifier. */
+  readonly #kept = new KeptConnections();
 
   constructor(options: RouterAgentsOptions) {
     this.#options = options;
@@ -71,7 +74,9 @@ export class RouterAgents implements Agents {
           if (signal.aborted) break;
           const path = `/v1/verifiers/${encodeURIComponent(user)}`;
           try {
-            const answer = await askOnce(node.apiUrl, await this.#question("GET", path, eachMs, true));
+            const question = await this.#question("GET", path, eachMs, true);
+            const connections = this.#kept.of(node.apiUrl, question.authorities);
+            const answer = await askOnce(node.apiUrl, { ...question, authorities: null, connections });
             if (answer.kind === "answered") return verifierReply.parse(answer.body).verifier;
             failures.push(`${node.name}: ${answer.reason}`);
           } catch (thrown) {

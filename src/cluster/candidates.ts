@@ -63,6 +63,8 @@ export interface Election {
   readonly ranked: readonly Candidate[];
   /** Nodes that are there, may be promoted and have not reported yet. */
   readonly missing: readonly NodeName[];
+  /** The same of nodes whose PostgreSQL is not up yet, the former holder's aside. */
+  readonly starting: readonly NodeName[];
   /** This node's own report for the token. */
   readonly own: Ballot | null;
   /** The most advanced WAL that a receiver has reported: a candidate behind it takes the rest from there; null = none has. */
@@ -76,6 +78,7 @@ export function electionOf(view: View, cluster: ClusterState): Election {
   const ranked: Candidate[] = [];
   const others: Candidate[] = [];
   const missing: NodeName[] = [];
+  const starting: NodeName[] = [];
   const promised = new Set<Member>();
   const durability = cluster.durability;
   const archive = archiveReport(view, cluster, token);
@@ -94,8 +97,10 @@ export function electionOf(view: View, cluster: ClusterState): Election {
       if (isLeftBehind(cluster, ballot.timeline)) continue;
       const to = !protectedNow || isRecorded(durability.value, member) ? ranked : others;
       to.push(candidateOf(record, ballot));
-    } else if (record.name !== view.self && record.systemIdentifier !== null && isUp(record))
-      missing.push(record.name);
+    } else if (record.name !== view.self && record.systemIdentifier !== null) {
+      if (isUp(record)) missing.push(record.name);
+      else if (record.name !== formerHolder) starting.push(record.name);
+    }
   }
   for (const { record, heardMs } of view.receivers) {
     if (countsFor(record.ballot, token, durability.version)) promised.add(receiverMember(record));
@@ -105,9 +110,11 @@ export function electionOf(view: View, cluster: ClusterState): Election {
     )
       missing.push(record.name);
   }
-  // I3: with no recorded node there, one that can take over all a recorded receiver has is as good as the receiver itself.
-  if (ranked.length === 0 && archive?.recorded === true)
-    ranked.push(...others.filter((each) => continuesInto(each, archive, cluster.history.value)));
+  // I3: with no recorded node there that can take over all a recorded receiver has, one that can is as good as the receiver itself.
+  if (archive?.recorded === true) {
+    const canGoOn = (each: Candidate): boolean => continuesInto(each, archive, cluster.history.value);
+    if (!ranked.some(canGoOn)) ranked.push(...others.filter(canGoOn));
+  }
   const formerLocation =
     formerHolder === null ? null : (cluster.nodes.get(formerHolder)?.value.location ?? null);
   ranked.sort((a, b) => compareCandidates(a, b, formerLocation));
@@ -118,6 +125,7 @@ export function electionOf(view: View, cluster: ClusterState): Election {
     promised,
     ranked,
     missing,
+    starting,
     own: countsFor(own?.ballot ?? null, token, durability.version) ? (own?.ballot ?? null) : null,
     archive,
   };

@@ -32,8 +32,11 @@ const lsn = (value: number): Lsn => BigInt(value) as Lsn;
 const one = 1 as Timeline;
 
 interface World {
-  /** The end of each member's WAL, all of one timeline. */
+  /** The end of each member's WAL. */
   readonly ends: Readonly<Record<string, number>>;
+  /** Its timeline, where it is not the first. */
+  readonly timelines?: Readonly<Record<string, Timeline>>;
+  readonly history?: readonly HistoryEntry[];
   readonly promised: ReadonlySet<NodeName>;
   readonly record: readonly DurabilityEntry[];
   /** What was taken over from the archive since. */
@@ -45,7 +48,8 @@ function ballotOf(world: World, name: NodeName): Ballot | null {
   const end = world.taken.has(name)
     ? Math.max(world.ends[name] ?? 0, world.ends[archive] ?? 0)
     : world.ends[name];
-  const position = { token, timeline: one, lsn: lsn(end ?? 0), recordVersion: 2 };
+  const timeline = world.timelines?.[name] ?? one;
+  const position = { token, timeline, lsn: lsn(end ?? 0), recordVersion: 2 };
   // The last record of what came over may be cut short: its whole records end a little before.
   return world.taken.has(name) ? { ...position, taken: { timeline: one, lsn: position.lsn } } : position;
 }
@@ -78,7 +82,7 @@ function viewOf(world: World, self: NodeName): View {
     lease: { value: lease, version: 5 },
     nodes: new Map(nodes.map((name) => [name, { value: record(name), version: 1 }])),
     receivers: new Map([[archive, { value: receiver, version: 1 }]]),
-    history: { value: [], version: 0 },
+    history: { value: world.history ?? [], version: 0 },
     move: { value: null, version: 0 },
     durability: { value: world.record, version: 2 },
     leaderLsn: lsn(0),
@@ -230,10 +234,39 @@ describe("an election with a WAL receiver as a member", () => {
     expect(decide(again).action).toMatchObject({ kind: "alarm", code: "NO_QUORUM" });
   });
 
+  it("unprotected, who is there and has not reported may have more of what would be lost", () => {
+    const exposed = given({ record: [{ ...alone, members: [], required: 0 }], promised: new Set([db2]) });
+    const after = (openMs: number, promised = exposed.promised): View => {
+      const view = viewOf({ ...exposed, promised }, db2);
+      return {
+        ...view,
+        cluster: { ...view.cluster, leaderLsn: lsn(20), receivers: new Map() },
+        receivers: [],
+        others: view.others.map((each) => ({ ...each, heardMs: each.record.name === db1 ? 90_000 : 10 })),
+        standing: { ...view.standing, openMs },
+      } as View;
+    };
+    expect(decide(after(2000))).toMatchObject({ rule: "E-10", action: { kind: "wait" } });
+    expect(decide(after(5001)).action.kind).toBe("take-lease");
+    expect(decide(after(2000, new Set([db2, db3]))).action.kind).toBe("take-lease");
+  });
+
   it("a recorded standby goes before nodes that would take everything from the archive", () => {
     const both = given({ record: [{ ...alone, members: [member(db3), member(archive)] }] });
     expect(decide(viewOf(both, db2)).action.kind).toBe("wait");
     expect(decide(viewOf(both, db3)).action.kind).toBe("take-wal");
+  });
+
+  it("unless its WAL has left the archive's line: then it can take nothing over, and others may", () => {
+    const two = 2 as Timeline;
+    const apart = given({
+      record: [{ ...alone, members: [member(db3), member(archive)] }],
+      ends: { db1: 9, db2: 7, db3: 6, archive: 7 },
+      timelines: { db2: two, archive: two },
+      history: [{ token: alone.token, timeline: one, forkLsn: lsn(4), newTimeline: two } as HistoryEntry],
+    });
+    expect(decide(viewOf(apart, db3)).action.kind).toBe("wait");
+    expect(decide(viewOf(apart, db2)).action.kind).toBe("take-lease");
   });
 });
 

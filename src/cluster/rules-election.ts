@@ -318,7 +318,7 @@ export const electionRules: readonly Rule[] = [
   {
     id: "E-10",
     summary:
-      "the most advanced of those who promised takes the lease: while protected when F3 holds, else within max_lag_on_failover (F3, F4)",
+      "the most advanced of those who promised takes the lease: while protected when F3 holds, else within max_lag_on_failover, once those who are there have reported or a ttl has passed (F3, F4)",
     answer: (view) =>
       open(view) === null || view.cluster === null || view.postgres.kind !== "running"
         ? null
@@ -353,6 +353,7 @@ function ranking(view: View, cluster: ClusterState): Verdict {
   const facts: Record<string, string | number | null> = { token: election.token, loss_bytes: loss };
   for (const candidate of election.ranked)
     facts[`position of ${candidate.name}`] = `${formatLsn(candidate.lsn)} on timeline ${candidate.timeline}`;
+  const isEarly = standing !== null && standing.openMs < view.policy.ttlMs;
   const unproven = election.protected && election.lacking !== null;
   if (best === undefined ? !unproven : best.name !== view.self)
     return { action: { kind: "wait" }, why: `${best?.name ?? "nobody"} is the most advanced`, facts };
@@ -360,22 +361,24 @@ function ranking(view: View, cluster: ClusterState): Verdict {
     const missing = describeEntry(election.lacking);
     const why = `too few have promised token ${election.token}: a commit may be on others (it waited for ${missing})`;
     const hint = "Bring the missing nodes back; or accept the loss: pgherd failover --to NODE --accept-loss.";
-    const open = standing?.openMs ?? 0;
-    return open < view.policy.ttlMs
+    return isEarly
       ? { action: { kind: "wait" }, why, facts }
       : { action: { kind: "alarm", code: "NO_QUORUM", message: why, hint }, why, facts };
   }
   const exposed = !election.protected && election.lacking !== null;
-  const releaserMayResume =
-    exposed &&
-    standing?.kind === "released" &&
-    standing.lease.release?.kind === "crash" &&
-    !standing.mine &&
-    standing.openMs < view.policy.ttlMs;
+  const isCrash = standing?.kind === "released" && standing.lease.release?.kind === "crash";
+  const releaserMayResume = exposed && isEarly && isCrash && !standing.mine;
   if ((loss ?? 0) > 0 && releaserMayResume)
     return {
       action: { kind: "wait" },
       why: `${standing.lease.holder} has ${loss ?? 0} bytes more and may resume in place`,
+      facts,
+    };
+  const silent = [...election.missing, ...election.starting];
+  if (exposed && isEarly && loss !== 0 && silent.length > 0)
+    return {
+      action: { kind: "wait" },
+      why: `no report yet from ${silent.join(", ")}, which may have more of the last ${loss ?? "unknown"} bytes`,
       facts,
     };
   const limit = view.policy.maxLagOnFailoverBytes;

@@ -88,7 +88,7 @@ export function hmac(key: Buffer, text: string, encoding: "utf8" | "latin1" = "u
 
 export function xor(left: Buffer, right: Buffer): Buffer {
   const result = Buffer.alloc(left.length);
-  for (const [index, byte] of left.entries()) result[index] = byte ^ (right[index] ?? 0);
+  for (let at = 0; at < left.length; at++) result[at] = (left[at] ?? 0) ^ (right[at] ?? 0);
   return result;
 }
 

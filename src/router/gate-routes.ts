@@ -4,7 +4,7 @@ import type { NodeName } from "../values/names.ts";
 import type { Route } from "./backend.ts";
 import type { Gate } from "./gate.ts";
 import type { NodePlaces } from "./limits.ts";
-import type { ClusterRoutes } from "./routes.ts";
+import type { ClusterRoutes, Pause } from "./routes.ts";
 import type { Routes } from "./session-context.ts";
 
 /** The ways to the nodes, with the gate in front of the primary. */
@@ -30,8 +30,12 @@ export class GateRoutes implements Routes {
     }
   }
 
-  pause(ms: number, signal: AbortSignal): Promise<void> {
-    return this.#routes.pause(ms, signal);
+  pause(node: NodeName, pause: Pause, signal: AbortSignal): Promise<void> {
+    return this.#routes.pause(node, pause, signal);
+  }
+
+  reached(): void {
+    this.#routes.reached();
   }
 
   stands(route: Route): boolean {

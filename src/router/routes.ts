@@ -17,6 +17,12 @@ export interface RoutesOptions {
   readonly timers: Timers;
 }
 
+/** How long to wait before a node is tried again, in milliseconds. */
+export interface Pause {
+  readonly leaderMs: number;
+  readonly ms: number;
+}
+
 const nobody: ReadonlySet<NodeName> = new Set();
 
 /** Where clients can go as the cluster is now, and their places there. */
@@ -24,6 +30,8 @@ export class ClusterRoutes {
   readonly #options: RoutesOptions;
   readonly #lagging = new Map<string, { revision: number; nodes: ReadonlySet<NodeName> }>();
   readonly #waiting = new Set<() => void>();
+  /** Nodes that somebody is about to try again. */
+  readonly #tried = new Set<NodeName>();
   readonly #unsubscribe: () => void;
 
   constructor(options: RoutesOptions) {
@@ -67,20 +75,31 @@ export class ClusterRoutes {
     });
   }
 
-  /** Waits so long, or until the cluster changes. */
-  pause(ms: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
+  /**
+   * Waits before a node is tried again: until the cluster changes, or somebody else has reached the node, or the time is over.
+   * Of all who wait for a node one tries it often, on behalf of all: it waits for `leaderMs`, the others for `ms`.
+   */
+  async pause(node: NodeName, { leaderMs, ms }: Pause, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const leads = !this.#tried.has(node);
+    if (leads) this.#tried.add(node);
+    await new Promise<void>((resolve) => {
       const finish = (): void => {
         timer.cancel();
         signal.removeEventListener("abort", finish);
         this.#waiting.delete(finish);
         resolve();
       };
-      const timer: Timer = this.#options.timers.after(ms, finish);
+      const timer: Timer = this.#options.timers.after(leads ? leaderMs : ms, finish);
       signal.addEventListener("abort", finish, { once: true });
       this.#waiting.add(finish);
     });
+    if (leads) this.#tried.delete(node);
+  }
+
+  /** A session has come through to a node that others may wait for. */
+  reached(): void {
+    for (const look of [...this.#waiting]) look();
   }
 
   /** Whether a session may be put on this node as what it was chosen for: the primary under its token (F6), or any node there is. */

@@ -10,6 +10,8 @@ import type { SessionContext } from "./session-context.ts";
 /** Waits between two attempts to reach a server. */
 const firstRetryMs = 20;
 const lastRetryMs = 400;
+/** The one who tries on behalf of all waits no longer than this part of what has passed: that much an outage grows by it. */
+const leaderPart = 0.1;
 
 /** What a connection is to be set up as. */
 export interface Wanted {
@@ -48,11 +50,16 @@ export async function attach(
       return { kind: "refused", message };
     }
     const result = await once(wanted, route, context, signal);
-    if (!(result instanceof BackendFailure)) return result;
+    if (!(result instanceof BackendFailure)) {
+      if (result.kind === "attached") routes.reached();
+      return result;
+    }
     if (isFinal(result, wanted)) return { kind: "refused", message: messageOf(result) };
     last = result;
-    if (clock.now() >= untilMs) return { kind: "refused", message: messageOf(result) };
-    await routes.pause(pauseMs, signal);
+    const now = clock.now();
+    if (now >= untilMs) return { kind: "refused", message: messageOf(result) };
+    const leaderMs = Math.min(pauseMs, Math.max(firstRetryMs, (now - startedMs) * leaderPart));
+    await routes.pause(route.node, { leaderMs, ms: pauseMs }, signal);
   }
 }
 

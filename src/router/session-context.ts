@@ -5,6 +5,7 @@ import type { Timers } from "../system/timers.ts";
 import type { NodeName } from "../values/names.ts";
 import type { BackendConnector } from "./backend-connect.ts";
 import type { Route } from "./backend.ts";
+import type { Pause } from "./routes.ts";
 import type { HiddenState } from "./session-hidden.ts";
 import type { Slots } from "./session-slots.ts";
 import type { ListenerCounters, NodeCounters } from "./sessions.ts";
@@ -16,8 +17,10 @@ export interface Routes {
    * @returns null = none was there in time
    */
   next(listener: ListenerSettings, untilMs: number, signal: AbortSignal): Promise<Route | null>;
-  /** Waits so long, or until the cluster is known to have changed: what failed a moment ago may work now. */
-  pause(ms: number, signal: AbortSignal): Promise<void>;
+  /** Waits before a node is tried again, as long as nothing says that what failed a moment ago may work now. */
+  pause(node: NodeName, pause: Pause, signal: AbortSignal): Promise<void>;
+  /** A session has been put on a node: others may wait for just that. */
+  reached(): void;
   /** Whether a session may still be put on this node under this token (F6). */
   stands(route: Route): boolean;
   /**

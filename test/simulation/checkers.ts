@@ -289,8 +289,9 @@ export class Checkers implements Observer {
     if (move?.value != null && (JSON.parse(move.value) as { accept_loss?: boolean }).accept_loss === true)
       this.#lossAccepted = true;
     const record = transaction.writes.find((each) => each.key === keys.durability);
-    if (record?.value != null) this.#checkRecord(JSON.parse(record.value) as Entry[]);
     const write = transaction.writes.find((each) => each.key === keys.lease);
+    const holder = write?.value == null ? this.lease?.holder : (JSON.parse(write.value) as Lease).holder;
+    if (record?.value != null) this.#checkRecord(JSON.parse(record.value) as Entry[], holder);
     if (write?.value == null) return;
     const before = this.lease;
     const after = JSON.parse(write.value) as Lease;
@@ -334,8 +335,11 @@ export class Checkers implements Observer {
     return data.commonWith(archive.data) >= archive.data.flushed;
   }
 
-  /** S3: a record that protects covers what was acknowledged before it, too. */
-  #checkRecord(entries: readonly Entry[]): void {
+  /** S1: the record is the holder's to write; S3: one that protects covers what was acknowledged before it, too. */
+  #checkRecord(entries: readonly Entry[], holder: string | undefined): void {
+    const writer = entries.at(-1)?.primary.split("/")[0];
+    if (writer !== undefined && writer !== holder)
+      this.report("I2", `the record became that of ${writer} while ${holder} held the lease`);
     const last = this.#lastAcknowledged;
     // Only where something is removed (S4): a new holder's entry joins those that its commits are safe by (F4).
     if (last === null || entries.length >= this.entries.length) return;
@@ -363,7 +367,8 @@ export class Checkers implements Observer {
    */
   canElect(): boolean {
     const there = this.#holders().filter(
-      ({ host, data }) => host.up && data !== null && !data.halfRewound && isConsistent(data),
+      ({ host, data }) =>
+        host.up && data !== null && !data.halfRewound && data.records.length >= data.consistent,
     );
     const members = new Set(there.map((each) => this.memberOf(each)));
     const archive = this.#archive()?.data ?? null;
@@ -390,9 +395,4 @@ function follows(data: DataDirectory | null, archive: DataDirectory): boolean {
 
 export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(3)} s`;
-}
-
-/** Whether the WAL that is there takes recovery to where hot standby opens. */
-function isConsistent(data: DataDirectory): boolean {
-  return data.records.length >= data.consistent;
 }

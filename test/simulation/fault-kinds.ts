@@ -1,5 +1,6 @@
 import { archiveFaults } from "./fault-archive.ts";
 import { compounds } from "./fault-compounds.ts";
+import { moments } from "./fault-moments.ts";
 import { returns } from "./fault-returns.ts";
 import {
   ask,
@@ -133,6 +134,7 @@ export const kinds = {
   ...compounds,
   ...returns,
   ...archiveFaults,
+  ...moments,
 } satisfies Record<string, Fault>;
 
 export type FaultKind = keyof typeof kinds;
@@ -192,9 +194,16 @@ export const odds: Readonly<Record<FaultKind, readonly [number, number, number]>
   "archive loses power": [3, 1000, 15_000],
   "archive loses disk": [1, 1000, 15_000],
   "archive disk stalls": [1, 200, 15_000],
+  "renewed, answered late": [2, 8000, 15_000],
+  "shorter ttl, unanswered": [2, 8000, 15_000],
+  "two instead of one": [2, 3000, 12_000],
+  "lost as it is promoted": [2, 8000, 20_000],
+  "promised, then anew": [2, 6000, 12_000],
 };
 
 /** Kinds that came later: a life as it was drawn before knows none of them. */
 export const returnKinds = Object.keys(returns) as FaultKind[];
 /** Only where there is a backup server. */
 export const archiveKinds = Object.keys(archiveFaults) as FaultKind[];
+/** Only in a scenario that names them. */
+export const momentKinds = Object.keys(moments) as FaultKind[];

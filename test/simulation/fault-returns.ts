@@ -7,12 +7,12 @@ const second = (detail: number): number => (detail * 997) % 1;
 const third = (detail: number): number => (detail * 99_991) % 1;
 
 /** Whether the member has reported for an election, as the store has it. */
-function hasPromised(world: World, { recordKey }: Machine): boolean {
+export function hasPromised(world: World, { recordKey }: Machine): boolean {
   return world.store.values.get(recordKey)?.includes('"ballot":{') === true;
 }
 
 /** All others, and of them the node that is elected when all have the same WAL. */
-function othersOf(
+export function othersOf(
   world: World,
   node: Machine,
 ): { readonly rest: Machine[]; readonly taker: Machine | undefined } {

@@ -1,4 +1,4 @@
-import { archiveKinds, kinds, odds, returnKinds, type FaultKind } from "./fault-kinds.ts";
+import { archiveKinds, kinds, momentKinds, odds, returnKinds, type FaultKind } from "./fault-kinds.ts";
 import { ask, nothing, type Undo } from "./fault-tools.ts";
 import type { SimNode } from "./node.ts";
 import { Rng } from "./rng.ts";
@@ -110,6 +110,7 @@ const scenarios: Readonly<Record<string, readonly FaultKind[]>> = {
     "kill agent",
     "change settings",
   ],
+  moments: [...momentKinds, "bad links"],
   moves: [
     "switchover",
     "restart",
@@ -128,7 +129,7 @@ export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
   const rng = new Rng(seed, "faults");
   const names = scenarios[traits.calm ? "calm" : (traits.scenario ?? "")] ?? everyKind(traits);
   // Each life has its own favourites: some faults come often, many not at all.
-  const few = traits.scenario === "returns" || traits.scenario === "records";
+  const few = ["returns", "records", "moments"].includes(traits.scenario ?? "");
   const weights = names.map(
     (kind) => odds[kind][0] * (rng.chance(few ? 1 : 0.5) ? rng.magnitude(0.2, 5) : 0.02),
   );
@@ -149,7 +150,7 @@ export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
     plans.push({
       at,
       kind,
-      target: rng.chance(returnKinds.includes(kind) ? 1 : 0.6)
+      target: rng.chance(returnKinds.includes(kind) || momentKinds.includes(kind) ? 1 : 0.6)
         ? "leader"
         : rng.chance(0.5)
           ? "standby"
@@ -162,7 +163,11 @@ export function drawFaults(seed: number, traits: WorldTraits): FaultPlan[] {
 }
 
 function everyKind({ earlier, archive }: WorldTraits): FaultKind[] {
-  const left = new Set([...(earlier ? returnKinds : []), ...(archive === null ? archiveKinds : [])]);
+  const left = new Set([
+    ...momentKinds,
+    ...(earlier ? returnKinds : []),
+    ...(archive === null ? archiveKinds : []),
+  ]);
   return (Object.keys(odds) as FaultKind[]).filter((kind) => !left.has(kind));
 }
 

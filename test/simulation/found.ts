@@ -10,6 +10,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "any-standby-counts": { seed: 9, invariant: "I2" },
   "archive-acks-early": { seed: 1, invariant: "I2" },
   "archive-follows-lower": { seed: 109, invariant: "I2" },
+  "archive-promise-forgotten": { seed: 20, invariant: "I2" },
   "archive-streams-on": { seed: 67, invariant: "I2" },
   "archive-wal-left": { seed: 1, invariant: "I2" },
   "candidate-outside": { seed: 102, invariant: "I3" },
@@ -19,6 +20,7 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "early-observer": { seed: 12, invariant: "I1" },
   "early-unprotected": { seed: 35, invariant: "I1" },
   "late-release": { seed: 8, invariant: "I1" },
+  "lease-from-reply": { seed: 20, invariant: "I1" },
   "least-advanced": { seed: 13, invariant: "I2" },
   "lineage-unproven": { seed: 186, invariant: "I2" },
   "names-after-promotion": { seed: 18, invariant: "I2" },
@@ -37,11 +39,15 @@ export const plantsFound: Readonly<Record<string, Finding>> = {
   "receiver-returns": { seed: 10, invariant: "I1" },
   "record-not-compared": { seed: 203, invariant: "I1" },
   "record-replaced": { seed: 13, invariant: "I2" },
+  "record-without-lease": { seed: 15, invariant: "I2" },
   "rewind-unsaved": { seed: 4, invariant: "I6" },
   "successor-behind": { seed: 13, invariant: "I2" },
   "suspend-ignored": { seed: 76, invariant: "I1" },
   "timeline-ignored": { seed: 7, invariant: "I2" },
+  "timeline-reused": { seed: 64, invariant: "I4" },
+  "ttl-counted-late": { seed: 3, invariant: "I1" },
   "unprotected-unrecorded": { seed: 1, invariant: "I2" },
+  "walsender-not-awaited": { seed: 143, invariant: "I2" },
   "wiped-member-counts": { seed: 22, invariant: "I2" },
 };
 
@@ -70,4 +76,5 @@ export const bugsFound: readonly BugFound[] = [
   { seed: 1710, scenario: null, earlier: false },
   { seed: 2368, scenario: null, earlier: false },
   { seed: 4334, scenario: null, earlier: false },
+  { seed: 5247, scenario: null, earlier: false },
 ];

@@ -50,7 +50,7 @@ export const archivePlants = {
     ],
   },
   "archive-promise-forgotten": {
-    scenario: "archive",
+    scenario: "moments",
     what: "a WAL receiver does not know after a restart what it promised (F2)",
     patches: [
       {

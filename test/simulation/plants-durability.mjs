@@ -63,7 +63,7 @@ export const durabilityPlants = {
     ],
   },
   "walsender-not-awaited": {
-    scenario: "settings",
+    scenario: "moments",
     what: "walsenders with the old configuration still release commits (S2)",
     patches: [
       {

@@ -11,7 +11,7 @@ const model = (file) => `test/simulation/${file}.ts`;
 /** @type {Readonly<Record<string, {readonly what: string, readonly scenario: string, readonly patches: readonly {file: string, old: string, new: string}[]}>>} */
 export const plants = {
   "lease-from-reply": {
-    scenario: "partitions",
+    scenario: "moments",
     what: "the deadline counts from the reply to a renewal, not from before it was sent (P2)",
     patches: [
       {
@@ -61,7 +61,7 @@ export const plants = {
     ],
   },
   "ttl-counted-late": {
-    scenario: "changes",
+    scenario: "moments",
     what: "a shorter ttl binds its holder only once the reply has come (P2)",
     patches: [
       {
@@ -250,7 +250,7 @@ export const plants = {
     ],
   },
   "timeline-reused": {
-    scenario: "crashes",
+    scenario: "moments",
     what: "the number of a promotion that was not finished is used again (I4, F4)",
     patches: [
       {

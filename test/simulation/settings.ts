@@ -33,7 +33,7 @@ export interface WorldTraits {
 }
 
 /** Scenarios of narrow windows: members that promise early, over a lease that leaves them the time. */
-const windows: readonly string[] = ["returns", "records", "archive"];
+const windows: readonly string[] = ["returns", "records", "archive", "moments"];
 
 /** Clocks differ by less than the drift the protocol allows for: 1 % between any two. */
 const rateError = 0.0045;
@@ -114,7 +114,12 @@ function drawBusyReplay(seed: number): number {
 /** From numbers of its own, so that nothing else of a life is another one with it. */
 function drawArchive(seed: number, scenario: string | null): HostTraits | null {
   const rng = new Rng(seed, "archive");
-  const odds = scenario === "archive" ? 1 : scenario === null || scenario === "returns" ? 0.35 : 0;
+  const odds =
+    scenario === "archive"
+      ? 1
+      : scenario === null || scenario === "returns" || scenario === "moments"
+        ? 0.35
+        : 0;
   return rng.chance(odds) ? drawHost(rng) : null;
 }
 

@@ -16,6 +16,8 @@ import { SimStore } from "./store.ts";
 
 /** How long a new cluster may take until all of its nodes stream. */
 const formationMs = 40_000;
+/** No life is shorter, however early its last fault is over. */
+const shortestMs = 120_000;
 /** How long the same may take after the last fault: copies are tried again after seconds. */
 const wholeMs = 60_000;
 
@@ -142,6 +144,8 @@ export class World {
     if (this.#ended() || endMs !== undefined) return;
     plan.healAll();
     await this.#checkRecovery(healed);
+    // What it went through may show later than that.
+    if (!this.#ended()) await this.engine.run(Math.max(this.engine.now, shortestMs));
     if (traits.calm && this.checkers.holderChanges > changesBefore && !this.#ended())
       this.checkers.report(
         "needless failover",
