@@ -30,24 +30,26 @@ export interface ServerAnswer {
   readonly body: Buffer;
 }
 
-const attempts = 5;
+const manyAttempts = 5;
 const firstPauseMs = 200;
 /** An answer that is not there whole by then is asked for again. */
 const answerMs = 60_000;
 
-/** Requests to a backup server: connections are kept, and what failed on the way is tried again. Every request may be repeated. */
+/** Requests to a backup server: connections are kept, what failed on the way is tried again. Every request may be repeated. */
 export class ServerRequests {
   readonly url: string;
   readonly #address: ServerAddress;
   readonly #timers: Timers;
+  readonly #attempts: number;
   readonly #base: URL;
   readonly #agent: HttpAgent | HttpsAgent;
 
   /** @throws Fault CONFIG_UNREADABLE */
-  constructor(address: ServerAddress, timers: Timers) {
+  constructor(address: ServerAddress, timers: Timers, { attempts = manyAttempts } = {}) {
     this.url = address.url;
     this.#address = address;
     this.#timers = timers;
+    this.#attempts = attempts;
     this.#base = new URL(address.url);
     const ca = address.caFile === null ? {} : { ca: readAuthority(address.caFile) };
     const settings = { keepAlive: true, maxSockets: 16, ...ca };
@@ -70,7 +72,7 @@ export class ServerRequests {
           cause: thrown,
         });
       }
-      if (attempt === attempts) throw problem;
+      if (attempt === this.#attempts) throw problem;
       await this.#timers.sleep(firstPauseMs * 2 ** (attempt - 1), question.signal);
       question.signal?.throwIfAborted();
     }
@@ -130,12 +132,12 @@ async function collect(response: IncomingMessage, limitBytes: number, isHead: bo
 }
 
 /** The start of an answer that tells what is wrong. */
-export function wordsOf(body: Buffer): string {
+function wordsOf(body: Buffer): string {
   return body.subarray(0, 8_192).toString("utf8");
 }
 
 /** The fault that a server told of; null = it said something else. */
-export function toldFault(words: string): Fault | null {
+function toldFault(words: string): Fault | null {
   try {
     const { code, message, detail, hint } = JSON.parse(words) as Readonly<Record<string, unknown>>;
     if (typeof code === "string" && code in faultCatalogue && typeof message === "string")
