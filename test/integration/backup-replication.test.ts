@@ -111,7 +111,7 @@ describe("a replication connection", () => {
     await expect(
       connect({ host: "localhost", tls: { mode: "verify-full", caFile: other } }),
     ).rejects.toMatchObject({
-      code: "POSTGRES_UNREACHABLE",
+      code: "POSTGRES_CERTIFICATE",
     });
     const relay = await startRelay(server.port);
     await relay.set("hold");
