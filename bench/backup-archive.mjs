@@ -112,7 +112,7 @@ export async function measureFetch(session) {
     const to = join(dir, "pg_wal");
     mkdirSync(to);
     // Moving costs the same whatever a file's size: both are on one file system, as a spool should be.
-    const command = restoreCommand(dir, "restore").replaceAll("%p", join(to, "RECOVERYXLOG"));
+    const command = restoreCommand(dir).replaceAll("%p", join(to, "RECOVERYXLOG"));
     const calls = join(dir, "calls");
     writeFileSync(calls, names.map((name) => `${command.replaceAll("%f", name)}\n`).join(""));
     const began = nowMs();

@@ -158,7 +158,7 @@ async function recover(
   const copy = await from.copy(dirOf(name), ["-Xnone"]);
   copy.configure({
     archive_mode: "off",
-    restore_command: restoreCommand(spoolOf(name), "restore"),
+    restore_command: restoreCommand(spoolOf(name)),
     recovery_target_timeline: "1",
     ...options,
   });
@@ -332,7 +332,7 @@ describe("restore_command", () => {
     const db1 = await archiving("db1");
     await pusherOf("db1", db1);
     const db2 = await db1.copy(dirOf("db2"), ["-Xnone"]);
-    db2.configure({ restore_command: restoreCommand(spoolOf("db2"), "standby"), archive_mode: "off" });
+    db2.configure({ restore_command: restoreCommand(spoolOf("db2")), archive_mode: "off" });
     signalFile(db2, "standby.signal");
     await fillerOf("db2", "standby");
     await write(db1, 3);

@@ -53,7 +53,7 @@ export class AgentArchive implements ArchivePort {
     this.#options = options;
     this.#spoolDir = join(options.stateDir, "spool");
     this.commands = {
-      restore: restoreCommand(this.#spoolDir, "standby"),
+      restore: restoreCommand(this.#spoolDir),
       archive: archiveCommand(this.#spoolDir),
     };
   }

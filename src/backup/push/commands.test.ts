@@ -34,14 +34,14 @@ async function asked(folder: string): Promise<void> {
 describe("restore_command", () => {
   it("takes a file that is ready, once", () => {
     writeFileSync(join(paths.in, name), "wal");
-    expect(run(restoreCommand(paths.dir, "restore"))).toBe(0);
+    expect(run(restoreCommand(paths.dir))).toBe(0);
     expect(readFileSync(join(dir, "target file"), "utf8")).toBe("wal");
     expect(existsSync(join(paths.in, name))).toBe(false);
   });
 
   it("asks, waits, and gives the answer on", async () => {
     serve();
-    const waiting = runLater(restoreCommand(paths.dir, "restore"));
+    const waiting = runLater(restoreCommand(paths.dir));
     await asked(paths.want);
     writeFileSync(join(paths.in, `.${name}`), "late");
     writeFileSync(join(paths.in, name), "late");
@@ -55,7 +55,7 @@ describe("restore_command", () => {
   ])("ends with %d for %s, and not with the answer of an earlier question", async (code) => {
     serve();
     writeFileSync(join(paths.no, name), "77\n");
-    const waiting = runLater(restoreCommand(paths.dir, "restore"));
+    const waiting = runLater(restoreCommand(paths.dir));
     await asked(paths.want);
     await systemTimers.sleep(100);
     writeFileSync(join(paths.no, name), `${code}\n`);
@@ -65,21 +65,32 @@ describe("restore_command", () => {
 
   it("on a standby does not wait for a process that is gone", async () => {
     const standby = await prepareSpool(join(dir, "standby"), "standby");
-    expect(run(restoreCommand(standby.dir, "standby"))).toBe(1);
+    expect(run(restoreCommand(standby.dir))).toBe(1);
     writeFileSync(standby.pid, "4194303\n");
-    expect(run(restoreCommand(standby.dir, "standby"))).toBe(1);
+    expect(run(restoreCommand(standby.dir))).toBe(1);
   });
 
   it("in a restore says that it cannot be told when the file cannot be put in place", () => {
     writeFileSync(join(paths.in, name), "wal");
-    const command = restoreCommand(paths.dir, "restore").replaceAll("%p", join(dir, "no/such/place"));
+    const command = restoreCommand(paths.dir).replaceAll("%p", join(dir, "no/such/place"));
     expect(spawnSync("/bin/sh", ["-c", filled(command)]).status).toBe(250);
+  });
+
+  it("asks for a file that was taken away between its look and its move", async () => {
+    serve();
+    writeFileSync(join(paths.in, name), "old");
+    // What removes it in between is a `mv` that comes first.
+    const first = restoreCommand(paths.dir).replace("&& mv", `&& rm ${join(paths.in, name)} && mv`);
+    const waiting = runLater(first);
+    await asked(paths.want);
+    writeFileSync(join(paths.in, name), "wal");
+    expect(await waiting).toBe(0);
   });
 
   it("answers hits with no more than a test and a mv each", () => {
     for (let index = 0; index < 100; index += 1) writeFileSync(join(paths.in, `F${index}`), "wal");
     // As PostgreSQL calls it: a new shell for each file.
-    const command = restoreCommand(paths.dir, "restore").replaceAll("%f", "F$1").replaceAll("%p", "$2");
+    const command = restoreCommand(paths.dir).replaceAll("%f", "F$1").replaceAll("%p", "$2");
     const loop = `i=0; while test $i -lt 100; do /bin/sh -c '${command}' sh $i '${join(dir, "target")}' || exit 9; i=$((i+1)); done`;
     expect(spawnSync("/bin/sh", ["-c", loop]).status).toBe(0);
   });

@@ -72,9 +72,10 @@ export async function prepareSpool(dir: string, mode: FetchMode): Promise<SpoolP
 }
 
 /** For PostgreSQL's restore_command. */
-export function restoreCommand(dir: string, mode: FetchMode): string {
+export function restoreCommand(dir: string): string {
   const paths = spoolPaths(dir);
-  return `if test -f ${paths.in}/%f; then mv ${paths.in}/%f "%p" || exit ${awayCode[mode]}; else exec /bin/sh ${paths.fetchScript} %f "%p"; fi`;
+  // What was there may be gone a moment later, when another way is followed: then it is asked for.
+  return `test -f ${paths.in}/%f && mv ${paths.in}/%f "%p" 2>/dev/null || exec /bin/sh ${paths.fetchScript} %f "%p"`;
 }
 
 /** For PostgreSQL's archive_command. */
@@ -92,7 +93,11 @@ if test -f ${paths.no}/"$1"; then mv ${paths.no}/"$1" ${paths.no}/.taken; fi
 rounds=0
 gone=0
 while test $rounds -lt ${fetchRounds[mode]}; do
-  if test -f ${paths.in}/"$1"; then mv ${paths.in}/"$1" "$2" || exit $away; exit 0; fi
+  if test -f ${paths.in}/"$1"; then
+    if mv ${paths.in}/"$1" "$2"; then exit 0; fi
+    if test -f ${paths.in}/"$1"; then exit $away; fi
+    : > ${paths.want}/"$1" || exit $away
+  fi
   if test -f ${paths.no}/"$1"; then
     code=$away
     read -r code < ${paths.no}/"$1"

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Log } from "../../agent/context.ts";
@@ -121,6 +122,11 @@ export class SpoolFiller {
   async #answer(name: string): Promise<void> {
     const { clock, mode, patienceMs, timers, log } = this.#parts;
     const since = clock.now();
+    // It came between the command's look and its question: the command sees it now, and the rest is as expected.
+    if (!this.#fetching.has(name) && existsSync(join(this.#parts.paths.in, name))) {
+      this.#ahead.wake();
+      return;
+    }
     if (isSegmentName(name) && !this.#fetching.has(name)) await this.#jumpTo(name);
     for (;;) {
       try {

@@ -60,7 +60,7 @@ export async function runSpool(options: SpoolOptions): Promise<void> {
     log,
   });
   await filler.start();
-  options.tell(`restore_command = '${restoreCommand(options.dir, mode)}'`);
+  options.tell(`restore_command = '${restoreCommand(options.dir)}'`);
   if (options.push) {
     await pusher.start();
     options.tell(`archive_command = '${archiveCommand(options.dir)}'`);
