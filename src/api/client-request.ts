@@ -68,7 +68,10 @@ function exchangeWith(base: string, question: Question, connections?: Agent): Pr
         method: question.method,
         agent: connections ?? false,
         headers: headersOf(question),
-        ...(secure && question.authorities !== null && { ca: question.authorities }),
+        // Kept connections have the authorities they were made for.
+        ...(secure &&
+          connections === undefined &&
+          question.authorities !== null && { ca: question.authorities }),
       },
       (incoming) => {
         collect(incoming, (text) => over({ kind: "done", status: incoming.statusCode ?? 0, text }), giveUp);

@@ -76,7 +76,7 @@ export class RouterAgents implements Agents {
           try {
             const question = await this.#question("GET", path, eachMs, true);
             const connections = this.#kept.of(node.apiUrl, question.authorities);
-            const answer = await askOnce(node.apiUrl, { ...question, authorities: null, connections });
+            const answer = await askOnce(node.apiUrl, { ...question, connections });
             if (answer.kind === "answered") return verifierReply.parse(answer.body).verifier;
             failures.push(`${node.name}: ${answer.reason}`);
           } catch (thrown) {
