@@ -131,37 +131,25 @@ async function collect(response: IncomingMessage, limitBytes: number, isHead: bo
   return Buffer.concat(parts, bytes);
 }
 
-/** The start of an answer that tells what is wrong. */
-function wordsOf(body: Buffer): string {
-  return body.subarray(0, 8_192).toString("utf8");
-}
-
-/** The fault that a server told of; null = it said something else. */
-function toldFault(words: string): Fault | null {
+/** The server's own fault, or one that names the status. */
+export function faultOf({ status, body }: ServerAnswer, url: string): Fault {
+  const text = body.subarray(0, 8_192).toString("utf8");
   try {
-    const { code, message, detail, hint } = JSON.parse(words) as Readonly<Record<string, unknown>>;
+    const { code, message, detail, hint } = JSON.parse(text) as Readonly<Record<string, unknown>>;
     if (typeof code === "string" && code in faultCatalogue && typeof message === "string")
       return new Fault(code as FaultCode, message, {
         ...(typeof detail === "string" ? { detail } : {}),
         ...(typeof hint === "string" ? { hint } : {}),
       });
   } catch {
-    // no JSON
+    // no JSON: said below
   }
-  return null;
-}
-
-/** The server's own fault, or one that names the status. */
-export function faultOf({ status, body }: ServerAnswer, url: string): Fault {
-  const words = wordsOf(body);
-  const told = toldFault(words);
-  if (told !== null) return told;
   if (status === 401 || status === 403)
     return new Fault("UNAUTHORIZED", `The backup server at ${url} refuses this request`, {
       hint: "Give its token with --token-file or PGHERD_TOKEN.",
     });
   return new Fault("BACKUP_STORE_UNREACHABLE", `The backup server at ${url} answered with status ${status}`, {
-    detail: words.slice(0, 200),
+    detail: text.slice(0, 200),
   });
 }
 

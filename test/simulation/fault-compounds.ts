@@ -1,10 +1,8 @@
-import { ask, boot, isolate, late, nothing, powerOff, untilTrue, type Fault } from "./fault-tools.ts";
+import { ask, boot, isolate, late, nothing, powerOff, second, untilTrue, type Fault } from "./fault-tools.ts";
 import type { SimNode } from "./node.ts";
 import { storePlace } from "./store.ts";
 import type { World } from "./world.ts";
 
-/** A second number from the one drawn. */
-const second = (detail: number): number => (detail * 997) % 1;
 const nextTo = (world: World, node: SimNode): SimNode =>
   world.nodes[(world.nodes.indexOf(node) + 1) % world.nodes.length]!;
 

@@ -6,14 +6,13 @@ import {
   nothing,
   otherNodes,
   powerOff,
+  second,
   untilTrue,
   type Fault,
   type Undo,
 } from "./fault-tools.ts";
 import { hasPromised, othersOf } from "./fault-returns.ts";
 import { storePlace } from "./store.ts";
-
-const second = (detail: number): number => (detail * 997) % 1;
 
 /**
  * Faults that strike at one step of the program, and are drawn only where they are asked for by name: the moments that a rule of

@@ -1,9 +1,17 @@
-import { isolate, late, powerOff, untilTrue, type Fault, type Machine, type Undo } from "./fault-tools.ts";
+import {
+  isolate,
+  late,
+  powerOff,
+  second,
+  untilTrue,
+  type Fault,
+  type Machine,
+  type Undo,
+} from "./fault-tools.ts";
 import { storePlace } from "./store.ts";
 import type { World } from "./world.ts";
 
-/** Numbers of their own from the one drawn. */
-const second = (detail: number): number => (detail * 997) % 1;
+/** A third number from the one drawn. */
 const third = (detail: number): number => (detail * 99_991) % 1;
 
 /** Whether the member has reported for an election, as the store has it. */

@@ -32,6 +32,9 @@ export function isolate(
   };
 }
 
+/** A second number from the one drawn. */
+export const second = (detail: number): number => (detail * 997) % 1;
+
 const directions = ["both", "both", "from", "to"] as const;
 /** Which way a partition goes, from a number in [0, 1). */
 export const way = (detail: number): "both" | "from" | "to" => directions[Math.floor(detail * 4)] ?? "both";

@@ -111,16 +111,13 @@ function drawBusyReplay(seed: number): number {
   return rng.chance(0.5) ? 0 : rng.magnitude(100, 5000);
 }
 
+/** How often there is a backup server, by scenario; "" = all faults. */
+const archiveOdds: Readonly<Record<string, number>> = { archive: 1, "": 0.35, returns: 0.35, moments: 0.35 };
+
 /** From numbers of its own, so that nothing else of a life is another one with it. */
 function drawArchive(seed: number, scenario: string | null): HostTraits | null {
   const rng = new Rng(seed, "archive");
-  const odds =
-    scenario === "archive"
-      ? 1
-      : scenario === null || scenario === "returns" || scenario === "moments"
-        ? 0.35
-        : 0;
-  return rng.chance(odds) ? drawHost(rng) : null;
+  return rng.chance(archiveOdds[scenario ?? ""] ?? 0) ? drawHost(rng) : null;
 }
 
 /** Now and then one node never counts, and copies are taken from another standby than the leader. */

@@ -122,12 +122,14 @@ export class SpoolFiller {
   async #answer(name: string): Promise<void> {
     const { clock, mode, patienceMs, timers, log } = this.#parts;
     const since = clock.now();
-    // It came between the command's look and its question: the command sees it now, and the rest is as expected.
-    if (!this.#fetching.has(name) && existsSync(join(this.#parts.paths.in, name))) {
-      this.#ahead.wake();
-      return;
+    if (!this.#fetching.has(name)) {
+      // It came between the command's look and its question: the command sees it now, and the rest is as expected.
+      if (existsSync(join(this.#parts.paths.in, name))) {
+        this.#ahead.wake();
+        return;
+      }
+      if (isSegmentName(name)) await this.#jumpTo(name);
     }
-    if (isSegmentName(name) && !this.#fetching.has(name)) await this.#jumpTo(name);
     for (;;) {
       try {
         const found = (await this.#fetching.get(name)) === true || (await this.#bring(name, true));
